@@ -1,0 +1,42 @@
+//! Rows on their way from the sort into a store: many rows in one piece of memory.
+
+/// Rows in key order, each as key bytes and the compact bytes of the other columns.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RowBatch {
+    bytes: Vec<u8>,
+    /// Where each row's key and each row end.
+    ends: Vec<(usize, usize)>,
+}
+
+impl RowBatch {
+    /// Adds a row at the end.
+    pub fn push(&mut self, key: &[u8], rest: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(rest);
+        self.ends.push((key_end, self.bytes.len()));
+    }
+
+    /// The rows as pairs of key bytes and the bytes of the other columns.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        starts
+            .zip(&self.ends)
+            .map(|(start, (key_end, end))| (&self.bytes[start..*key_end], &self.bytes[*key_end..*end]))
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many bytes the rows take.
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

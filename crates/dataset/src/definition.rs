@@ -1,0 +1,253 @@
+//! Datasets as an operator defines them: a few lines of TOML each, checked once at start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::column::WrittenColumn;
+use crate::{Column, Schema};
+
+/// Everything that one updater serves, by name.
+#[derive(Debug, Clone)]
+pub struct Datasets(BTreeMap<String, Arc<Dataset>>);
+
+/// One dataset: its columns, and what a file must be like to replace it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// The first part of the path under which its rows are found, and its table.
+    pub name: String,
+    /// Its columns.
+    pub schema: Arc<Schema>,
+    /// What becomes of a key that comes twice with different values.
+    pub duplicates: Duplicates,
+    /// Which files are refused.
+    pub guards: Guards,
+    /// How many previous versions stay for a rollback.
+    pub keep_versions: u32,
+}
+
+/// What becomes of a key that comes twice with different values; identical rows always become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Duplicates {
+    /// The later row is a reject.
+    Reject,
+    /// The row that stands first in the file counts.
+    First,
+    /// The row that stands last in the file counts.
+    Last,
+}
+
+/// The limits that a file must keep to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guards {
+    /// More rejects than this refuse the file.
+    pub max_rejects: u64,
+    /// Fewer rows than this refuse the file.
+    pub min_rows: u64,
+    /// Fewer rows than the live version has, by more than this many hundredths, refuse the file.
+    pub max_shrink_percent: u8,
+}
+
+/// Why a definition cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionError {
+    /// Not TOML, or not of the expected shape.
+    #[error("not a usable definition of datasets")]
+    Toml(#[from] toml::de::Error),
+    /// A dataset that contradicts itself or the service.
+    #[error("dataset `{dataset}`: {why}")]
+    Dataset {
+        /// Its name.
+        dataset: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file without any dataset.
+    #[error("no dataset is defined")]
+    Nothing,
+}
+
+pub(crate) const PROMOTIONS: &str = r#"
+[promotions]
+key = "id"
+columns = [
+  { name = "id", type = "uuid" },
+  { name = "price", type = "decimal", precision = 12, scale = 6 },
+  { name = "expiration_date", type = "timestamp", input = "%Y-%m-%d %H:%M:%S %z %Z", output = "%Y-%m-%d %H:%M:%S" },
+]
+"#;
+
+/// First parts of paths that the servers use themselves.
+const TAKEN: [&str; 8] =
+    ["upload", "datasets", "loads", "prometheus", "healthz", "readyz", "docs", "openapi"];
+
+impl Datasets {
+    /// Reads definitions from TOML.
+    pub fn from_toml(text: &str) -> Result<Self, DefinitionError> {
+        let written: BTreeMap<String, WrittenDataset> = toml::from_str(text)?;
+        if written.is_empty() {
+            return Err(DefinitionError::Nothing);
+        }
+        let check = |(name, written): (String, WrittenDataset)| match written.check(&name) {
+            Ok(dataset) => Ok((name, Arc::new(dataset))),
+            Err(why) => Err(DefinitionError::Dataset { dataset: name, why }),
+        };
+        written.into_iter().map(check).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The dataset that ships with the service: promotions, by id.
+    pub fn built_in() -> Result<Self, DefinitionError> {
+        Self::from_toml(PROMOTIONS)
+    }
+
+    /// The dataset of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Dataset>> {
+        self.0.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Dataset>> {
+        self.0.values()
+    }
+
+    /// The one dataset that can be meant where none is named.
+    pub fn only(&self) -> Option<&Arc<Dataset>> {
+        let mut all = self.0.values();
+        all.next().filter(|_| all.next().is_none())
+    }
+}
+
+/// A dataset as it is typed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenDataset {
+    key: String,
+    columns: Vec<WrittenColumn>,
+    #[serde(default)]
+    max_rejects: u64,
+    #[serde(default = "duplicates_default")]
+    duplicates: Duplicates,
+    #[serde(default = "min_rows_default")]
+    min_rows: u64,
+    #[serde(default = "max_shrink_percent_default")]
+    max_shrink_percent: u8,
+    #[serde(default = "keep_versions_default")]
+    keep_versions: u32,
+}
+
+fn duplicates_default() -> Duplicates {
+    Duplicates::Reject
+}
+
+fn min_rows_default() -> u64 {
+    1
+}
+
+fn max_shrink_percent_default() -> u8 {
+    50
+}
+
+fn keep_versions_default() -> u32 {
+    2
+}
+
+impl WrittenDataset {
+    fn check(self, name: &str) -> Result<Dataset, String> {
+        if !is_dataset_name(name) {
+            return Err("a name is a lower-case letter, then lower-case letters, digits or single _, at most 48 in all"
+                .into());
+        }
+        if TAKEN.contains(&name) || name.starts_with("tableswap") {
+            return Err("this name is taken by the service".into());
+        }
+        if self.min_rows == 0 {
+            return Err(
+                "min_rows is at least 1: a version without rows cannot be told from a missing one".into()
+            );
+        }
+        if self.max_shrink_percent > 100 {
+            return Err("max_shrink_percent is 0 to 100".into());
+        }
+        let columns = self.columns.into_iter().map(Column::try_from).collect::<Result<_, _>>()?;
+        Ok(Dataset {
+            name: name.to_owned(),
+            schema: Arc::new(Schema::new(&self.key, columns)?),
+            duplicates: self.duplicates,
+            guards: Guards {
+                max_rejects: self.max_rejects,
+                min_rows: self.min_rows,
+                max_shrink_percent: self.max_shrink_percent,
+            },
+            keep_versions: self.keep_versions,
+        })
+    }
+}
+
+/// Whether something could be the name of a dataset: a plain table name with room for a version behind it. Two
+/// underscores in a row stand before that version, so a name has no such pair.
+pub fn is_dataset_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let starts_well = name.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
+    starts_well && name.len() <= 48 && name.bytes().all(plain) && !name.contains("__") && !name.ends_with('_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(toml: &str) -> String {
+        let error = Datasets::from_toml(toml).unwrap_err();
+        std::error::Error::source(&error)
+            .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+    }
+
+    fn dataset(name: &str, settings: &str, columns: &str) -> String {
+        format!("[{name}]\nkey = \"id\"\n{settings}\ncolumns = [{columns}]")
+    }
+
+    const ID: &str = r#"{ name = "id", type = "uuid" }"#;
+
+    #[test]
+    fn promotions_are_built_in() {
+        let datasets = Datasets::built_in().unwrap();
+        let promotions = datasets.only().unwrap();
+        assert_eq!(promotions.schema.columns().len(), 3);
+        assert_eq!((promotions.keep_versions, promotions.guards.max_shrink_percent), (2, 50));
+    }
+
+    #[test]
+    fn a_schema_survives_its_way_through_json() {
+        let schema = &Datasets::built_in().unwrap().only().unwrap().schema.clone();
+        let json = serde_json::to_string(schema).unwrap();
+        insta::assert_snapshot!(json, @r#"{"key":"id","columns":[{"name":"id","type":"uuid"},{"name":"price","type":"decimal","precision":12,"scale":6},{"name":"expiration_date","type":"timestamp","input":"%Y-%m-%d %H:%M:%S %z %Z","output":"%Y-%m-%d %H:%M:%S"}]}"#);
+        assert_eq!(**schema, serde_json::from_str(&json).unwrap());
+    }
+
+    #[test]
+    fn names_of_routes_and_tables_are_refused() {
+        for name in ["upload", "prometheus", "tableswap_versions", "a__v1", "Promotions", "a-b", "1a"] {
+            assert!(refusal(&dataset(name, "", ID)).contains("name is"), "{name}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_their_reason() {
+        let columns = |columns: &str| refusal(&dataset("d", "", columns));
+        insta::assert_snapshot!(columns(r#"{ name = "sku", type = "uuid" }"#), @"dataset `d`: key `id` is not one of the columns");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "uuid", max = 3 }"#), @"dataset `d`: column `id`: `max` does not go with type uuid");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "float" }"#), @"dataset `d`: key `id`: a float cannot be a key, use a decimal");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "text", max = 256 }"#), @"dataset `d`: key `id`: a text key holds at most 255 characters");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "uuid", optional = true }"#), @"dataset `d`: key `id`: a key cannot be optional");
+        insta::assert_snapshot!(columns(&format!("{ID}, {ID}")), @"dataset `d`: column `id` stands twice");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "decimal", precision = 4, scale = 5 }"#), @"dataset `d`: column `id`: type decimal needs `precision`, 1 to 38, and `scale`, 0 to 30, not above precision");
+        insta::assert_snapshot!(refusal(&dataset("d", "min_rows = 0", ID)), @"dataset `d`: min_rows is at least 1: a version without rows cannot be told from a missing one");
+        insta::assert_snapshot!(refusal(""), @"no dataset is defined");
+    }
+
+    #[test]
+    fn a_misspelled_setting_is_refused() {
+        assert!(refusal(&dataset("d", "max_reject = 1", ID)).contains("unknown field `max_reject`"));
+    }
+}

@@ -1,0 +1,342 @@
+//! Points in time as a file writes them and as the JSON shows them.
+//!
+//! A format is compiled once into steps, and a row is read by them in one pass. Nothing is lenient: every digit that
+//! the format names must be there, and nothing may follow. A time with a zone is an instant, kept in UTC; so the hour
+//! that comes twice when the clocks go back stays two hours.
+
+use chrono::{DateTime, Datelike, NaiveDate, Timelike};
+
+use crate::{Reason, zone};
+
+/// How a timestamp column is read and shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimestampFormat {
+    pub(crate) input: String,
+    pub(crate) output: String,
+    read: Vec<Step>,
+    show: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Year,
+    Month,
+    Day,
+    Hour,
+    Minute,
+    Second,
+    Fraction,
+    Offset,
+    Zone,
+    Literal(char),
+}
+
+const MICROS: i64 = 1_000_000;
+
+impl TimestampFormat {
+    /// Compiles the two formats; the error says which directive is not known or missing.
+    pub(crate) fn new(input: String, output: String) -> Result<Self, String> {
+        let (read, show) = (compile(&input)?, compile(&output)?);
+        for (step, directive) in [(Step::Year, "%Y"), (Step::Month, "%m"), (Step::Day, "%d")] {
+            if !read.contains(&step) {
+                return Err(format!("input `{input}` lacks {directive}"));
+            }
+        }
+        if let Some(step) = read.iter().find(|step| !matches!(step, Step::Literal(_)) && twice(&read, **step))
+        {
+            return Err(format!("input `{input}` has the same directive twice ({step:?})"));
+        }
+        Ok(Self { input, output, read, show })
+    }
+
+    /// Whether times finer than a second can stand in the column.
+    pub fn has_fraction(&self) -> bool {
+        self.read.contains(&Step::Fraction)
+    }
+
+    /// The instant that `text` names, in microseconds since 1970.
+    pub(crate) fn parse(&self, text: &str) -> Result<i64, Reason> {
+        let malformed = || Reason::NotTimestamp { input: self.input.clone() };
+        let mut fields = Fields::default();
+        let mut rest = text;
+        for step in &self.read {
+            rest = fields.read(*step, rest).ok_or_else(malformed)?;
+        }
+        if !rest.is_empty() {
+            return Err(malformed());
+        }
+        let offset = match fields.zone {
+            Some(name) => zone::offset_minutes(name, fields.offset)?,
+            None => fields.offset.unwrap_or(0),
+        };
+        fields.micros(offset).ok_or_else(malformed)
+    }
+
+    /// Prints the instant, in UTC.
+    pub(crate) fn write(&self, micros: i64, out: &mut Vec<u8>) {
+        let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+        for step in &self.show {
+            match step {
+                Step::Year => digits(u32::try_from(time.year()).unwrap_or(0), 4, out),
+                Step::Month => digits(time.month(), 2, out),
+                Step::Day => digits(time.day(), 2, out),
+                Step::Hour => digits(time.hour(), 2, out),
+                Step::Minute => digits(time.minute(), 2, out),
+                Step::Second => digits(time.second(), 2, out),
+                Step::Fraction => digits(time.nanosecond() / 1000, 6, out),
+                Step::Offset => out.extend_from_slice(b"+0000"),
+                Step::Zone => out.extend_from_slice(b"UTC"),
+                Step::Literal(char) => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+}
+
+/// Year, month, day, hour, minute, second and microsecond of an instant, in UTC: what a database takes.
+pub fn civil_from_micros(micros: i64) -> (u16, [u8; 5], u32) {
+    let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    let byte = |number: u32| u8::try_from(number).unwrap_or(0);
+    let clock = [time.month(), time.day(), time.hour(), time.minute(), time.second()].map(byte);
+    (u16::try_from(time.year()).unwrap_or(0), clock, time.nanosecond() / 1000)
+}
+
+/// The day, counted from 1970-01-01, of a date written as YYYY-MM-DD.
+pub(crate) fn parse_date(text: &str) -> Option<i32> {
+    let mut fields = Fields::default();
+    let mut rest = text;
+    for step in [Step::Year, Step::Literal('-'), Step::Month, Step::Literal('-'), Step::Day] {
+        rest = fields.read(step, rest)?;
+    }
+    let day = fields.date()?.num_days_from_ce();
+    rest.is_empty().then_some(day - EPOCH_FROM_CE)
+}
+
+/// Prints a day as YYYY-MM-DD.
+pub(crate) fn write_date(days: i32, out: &mut Vec<u8>) {
+    let date = NaiveDate::from_num_days_from_ce_opt(days.saturating_add(EPOCH_FROM_CE)).unwrap_or_default();
+    digits(u32::try_from(date.year()).unwrap_or(0), 4, out);
+    out.push(b'-');
+    digits(date.month(), 2, out);
+    out.push(b'-');
+    digits(date.day(), 2, out);
+}
+
+/// 1970-01-01 counted from the first day of the year 1.
+const EPOCH_FROM_CE: i32 = 719_163;
+
+/// MariaDB promises its dates from this year on.
+const YEAR_MIN: u32 = 1000;
+
+#[derive(Default)]
+struct Fields<'a> {
+    year: u32,
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+    second: u32,
+    micros: u32,
+    offset: Option<i32>,
+    zone: Option<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes one step off the front of `text` and returns what is left.
+    fn read(&mut self, step: Step, text: &'a str) -> Option<&'a str> {
+        let (slot, width) = match step {
+            Step::Year => (&mut self.year, 4),
+            Step::Month => (&mut self.month, 2),
+            Step::Day => (&mut self.day, 2),
+            Step::Hour => (&mut self.hour, 2),
+            Step::Minute => (&mut self.minute, 2),
+            Step::Second => (&mut self.second, 2),
+            Step::Fraction => return self.read_fraction(text),
+            Step::Offset => return self.read_offset(text),
+            Step::Zone => {
+                let end = text.find(|char: char| char.is_ascii_whitespace()).unwrap_or(text.len());
+                self.zone = Some(&text[..end]);
+                return Some(&text[end..]);
+            }
+            Step::Literal(char) => return text.strip_prefix(char),
+        };
+        *slot = number(text.get(..width)?)?;
+        Some(&text[width..])
+    }
+
+    /// One to six digits.
+    fn read_fraction(&mut self, text: &'a str) -> Option<&'a str> {
+        let width = text.bytes().take_while(u8::is_ascii_digit).count();
+        let scale = 6u32.checked_sub(u32::try_from(width).ok()?)?;
+        self.micros = number(&text[..width])? * 10u32.pow(scale);
+        Some(&text[width..])
+    }
+
+    /// `+0200`, `+02:00` or `Z`.
+    fn read_offset(&mut self, text: &'a str) -> Option<&'a str> {
+        if let Some(rest) = text.strip_prefix('Z') {
+            self.offset = Some(0);
+            return Some(rest);
+        }
+        let sign = match text.as_bytes().first()? {
+            b'+' => 1,
+            b'-' => -1,
+            _ => return None,
+        };
+        let hours = number(text.get(1..3)?)?;
+        let rest = &text[3..];
+        let rest = rest.strip_prefix(':').unwrap_or(rest);
+        let minutes = number(rest.get(..2)?)?;
+        if hours > 23 || minutes > 59 {
+            return None;
+        }
+        self.offset = Some(sign * i32::try_from(hours * 60 + minutes).ok()?);
+        Some(&rest[2..])
+    }
+
+    fn date(&self) -> Option<NaiveDate> {
+        let date = NaiveDate::from_ymd_opt(i32::try_from(self.year).ok()?, self.month, self.day)?;
+        (self.year >= YEAR_MIN).then_some(date)
+    }
+
+    /// The instant, where it is one; a leap second is not, because no store keeps it.
+    fn micros(&self, offset_minutes: i32) -> Option<i64> {
+        let time = self.date()?.and_hms_micro_opt(self.hour, self.minute, self.second, self.micros)?;
+        let micros = time.and_utc().timestamp_micros() - i64::from(offset_minutes) * 60 * MICROS;
+        let year = DateTime::from_timestamp_micros(micros)?.year();
+        (1000..=9999).contains(&year).then_some(micros)
+    }
+}
+
+fn number(digits: &str) -> Option<u32> {
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.bytes().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')))
+}
+
+fn digits(number: u32, width: u32, out: &mut Vec<u8>) {
+    for place in (0..width).rev() {
+        out.push(b'0' + u8::try_from(number / 10u32.pow(place) % 10).unwrap_or(0));
+    }
+}
+
+fn compile(format: &str) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    let mut chars = format.chars();
+    while let Some(char) = chars.next() {
+        if char != '%' {
+            steps.push(Step::Literal(char));
+            continue;
+        }
+        let directive = chars.next().ok_or_else(|| format!("`{format}` ends after a %"))?;
+        match directive {
+            'Y' => steps.push(Step::Year),
+            'm' => steps.push(Step::Month),
+            'd' => steps.push(Step::Day),
+            'H' => steps.push(Step::Hour),
+            'M' => steps.push(Step::Minute),
+            'S' => steps.push(Step::Second),
+            'f' => steps.push(Step::Fraction),
+            'z' => steps.push(Step::Offset),
+            'Z' => steps.push(Step::Zone),
+            'F' => steps.extend(compile("%Y-%m-%d")?),
+            'T' => steps.extend(compile("%H:%M:%S")?),
+            '%' => steps.push(Step::Literal('%')),
+            other => {
+                return Err(format!(
+                    "`{format}` has %{other}, which is not known (known: %Y %m %d %H %M %S %f %z %Z %F %T %%)"
+                ));
+            }
+        }
+    }
+    Ok(steps)
+}
+
+fn twice(steps: &[Step], step: Step) -> bool {
+    steps.iter().filter(|other| **other == step).count() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OUTPUT: &str = "%Y-%m-%d %H:%M:%S";
+
+    fn convert(input: &str, text: &str) -> Result<String, String> {
+        let format = TimestampFormat::new(input.into(), OUTPUT.into())?;
+        let mut out = Vec::new();
+        format.write(format.parse(text).map_err(|reason| reason.to_string())?, &mut out);
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn promotion(text: &str) -> Result<String, String> {
+        convert("%Y-%m-%d %H:%M:%S %z %Z", text)
+    }
+
+    #[test]
+    fn a_time_with_a_zone_is_the_instant() {
+        assert_eq!(promotion("2018-08-04 05:32:31 +0200 CEST").unwrap(), "2018-08-04 03:32:31");
+    }
+
+    #[test]
+    fn the_hour_that_comes_twice_stays_two_hours() {
+        assert_eq!(promotion("2018-10-28 02:26:55 +0200 CEST").unwrap(), "2018-10-28 00:26:55");
+        assert_eq!(promotion("2018-10-28 02:26:55 +0100 CET").unwrap(), "2018-10-28 01:26:55");
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in [
+            "2018-13-45 05:32:31 +0200 CEST",
+            "2018-02-29 05:32:31 +0200 CEST",
+            "2018-08-04 24:00:00 +0200 CEST",
+            "2018-08-04 05:32:60 +0200 CEST",
+            "2018-08-04 05:32:31 +0200",
+            "2018-08-04 05:32:31 +0200 CES",
+            "2018-08-04 05:32:31 +0200 CEST ",
+            "2018-08-04 05:32:31 +0100 CEST",
+            "2018-08-04 05:32:31 +2500 CEST",
+            "2018-8-4 05:32:31 +0200 CEST",
+            "0018-08-04 05:32:31 +0200 CEST",
+            "2018-08-04T05:32:31 +0200 CEST",
+            "2018-08-04 05:32:31 +0200 Mitteleuropa",
+            "",
+        ] {
+            assert!(promotion(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn other_formats_are_read_too() {
+        assert_eq!(convert("%FT%T%z", "2018-08-04T05:32:31Z").unwrap(), "2018-08-04 05:32:31");
+        assert_eq!(convert("%FT%T.%f%z", "2018-08-04T05:32:31.25-03:30").unwrap(), "2018-08-04 09:02:31");
+        assert_eq!(convert("%d/%m/%Y", "04/08/2018").unwrap(), "2018-08-04 00:00:00");
+        assert!(convert("%FT%T.%f", "2018-08-04T05:32:31.1234567").is_err());
+    }
+
+    #[test]
+    fn an_unusable_format_is_refused_with_its_reason() {
+        let refuse = |input: &str| TimestampFormat::new(input.into(), OUTPUT.into()).unwrap_err();
+        assert_eq!(refuse("%Y-%m"), "input `%Y-%m` lacks %d");
+        assert!(refuse("%Y-%m-%d %q").contains("%q, which is not known"));
+        assert!(refuse("%Y-%m-%d %").contains("ends after a %"));
+        assert!(refuse("%F %d").contains("twice (Day)"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back_as_the_same_instant(seconds in -30_000_000_000i64..253_000_000_000) {
+            let format = TimestampFormat::new("%FT%T.%f%z".into(), "%FT%T.%f%z".into()).unwrap();
+            let micros = seconds * MICROS + 123_456;
+            let mut out = Vec::new();
+            format.write(micros, &mut out);
+            prop_assert_eq!(format.parse(std::str::from_utf8(&out).unwrap()), Ok(micros));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,40}") {
+            let _ = promotion(&text);
+            let _ = parse_date(&text);
+        }
+    }
+}

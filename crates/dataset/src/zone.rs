@@ -1,0 +1,127 @@
+//! Names of time zones as they stand in files: which offsets from UTC each can mean.
+//!
+//! A file that is cut in the middle of its last line often ends inside a zone's name, so an unknown name is refused
+//! and not skipped. The names are those still in use in the tz database; zones without a name of their own are
+//! written there, and by Go's `MST` verb, as their offset (`+03`), which is understood too.
+
+use crate::Reason;
+
+/// Each name with all the offsets, in minutes east of UTC, for which it stands.
+const ZONES: &[(&str, &[i32])] = &[
+    ("ACDT", &[630]),
+    ("ACST", &[570]),
+    ("ADT", &[-180]),
+    ("AEDT", &[660]),
+    ("AEST", &[600]),
+    ("AKDT", &[-480]),
+    ("AKST", &[-540]),
+    ("AST", &[-240]),
+    ("AWST", &[480]),
+    ("BST", &[60]),
+    ("CAT", &[120]),
+    ("CDT", &[-300, -240]),
+    ("CEST", &[120]),
+    ("CET", &[60]),
+    ("CST", &[-360, -300, 480]),
+    ("ChST", &[600]),
+    ("EAT", &[180]),
+    ("EDT", &[-240]),
+    ("EEST", &[180]),
+    ("EET", &[120]),
+    ("EST", &[-300]),
+    ("GMT", &[0]),
+    ("HDT", &[-540]),
+    ("HKT", &[480]),
+    ("HST", &[-600]),
+    ("IDT", &[180]),
+    ("IST", &[60, 120, 330]),
+    ("JST", &[540]),
+    ("KST", &[540]),
+    ("MDT", &[-360]),
+    ("MSK", &[180]),
+    ("MST", &[-420]),
+    ("NDT", &[-150]),
+    ("NST", &[-210]),
+    ("NZDT", &[780]),
+    ("NZST", &[720]),
+    ("PDT", &[-420]),
+    ("PKT", &[300]),
+    ("PST", &[-480, 480]),
+    ("SAST", &[120]),
+    ("SST", &[-660]),
+    ("UTC", &[0]),
+    ("WAT", &[60]),
+    ("WEST", &[60]),
+    ("WET", &[0]),
+    ("WIB", &[420]),
+    ("WIT", &[540]),
+    ("WITA", &[480]),
+    ("Z", &[0]),
+];
+
+/// The offset, in minutes east of UTC, that `name` means, where the row may have said the offset itself too.
+pub(crate) fn offset_minutes(name: &str, stated: Option<i32>) -> Result<i32, Reason> {
+    if let Some(offset) = numeric(name) {
+        return if stated.is_none_or(|stated| stated == offset) {
+            Ok(offset)
+        } else {
+            Err(Reason::ZoneOffset)
+        };
+    }
+    // Nearly every row of a file has one of two names, so the search is short enough to do for each.
+    let found = ZONES.binary_search_by(|(zone, _)| zone.cmp(&name)).map_err(|_| Reason::UnknownZone)?;
+    let offsets = ZONES[found].1;
+    match (stated, offsets) {
+        (Some(stated), _) if offsets.contains(&stated) => Ok(stated),
+        (Some(_), _) => Err(Reason::ZoneOffset),
+        (None, [offset]) => Ok(*offset),
+        (None, _) => Err(Reason::AmbiguousZone),
+    }
+}
+
+/// An offset used as a name: `+03`, `-0330`.
+fn numeric(name: &str) -> Option<i32> {
+    let (sign, digits) = match name.as_bytes() {
+        [b'+', digits @ ..] => (1, digits),
+        [b'-', digits @ ..] => (-1, digits),
+        _ => return None,
+    };
+    if !matches!(digits.len(), 2 | 4) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let two = |at: usize| i32::from(digits[at] - b'0') * 10 + i32::from(digits[at + 1] - b'0');
+    Some(sign * (two(0) * 60 + if digits.len() == 4 { two(2) } else { 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_in_the_order_that_the_search_needs() {
+        assert!(ZONES.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn a_name_must_fit_the_offset_beside_it() {
+        assert_eq!(offset_minutes("CEST", Some(120)), Ok(120));
+        assert_eq!(offset_minutes("CEST", Some(60)), Err(Reason::ZoneOffset));
+        assert_eq!(offset_minutes("CES", Some(120)), Err(Reason::UnknownZone));
+        assert_eq!(offset_minutes("", Some(120)), Err(Reason::UnknownZone));
+    }
+
+    #[test]
+    fn a_name_alone_must_stand_for_one_offset() {
+        assert_eq!(offset_minutes("CET", None), Ok(60));
+        assert_eq!(offset_minutes("IST", None), Err(Reason::AmbiguousZone));
+        assert_eq!(offset_minutes("IST", Some(330)), Ok(330));
+    }
+
+    #[test]
+    fn an_offset_may_be_a_name() {
+        assert_eq!(offset_minutes("+03", Some(180)), Ok(180));
+        assert_eq!(offset_minutes("-0330", None), Ok(-210));
+        assert_eq!(offset_minutes("+03", Some(120)), Err(Reason::ZoneOffset));
+        assert_eq!(offset_minutes("+3", None), Err(Reason::UnknownZone));
+    }
+}
