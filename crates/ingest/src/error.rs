@@ -1,0 +1,101 @@
+//! Why a file could not be read to its end. A file that was read and then refused is a [`Refusal`](crate::Refusal).
+
+use std::io;
+
+/// What stopped an ingest.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source of the bytes failed before it came to its end.
+    #[error("the file did not arrive whole")]
+    BrokenOff(#[source] io::Error),
+    /// A format that is recognised and not read.
+    #[error("{0} files are not read: send CSV, plain or packed with gzip or zstd")]
+    Unsupported(&'static str),
+    /// The packed bytes are damaged or end too early.
+    #[error("the {format} data is damaged or cut off")]
+    Unpack {
+        /// The packing.
+        format: &'static str,
+        /// What the decoder says.
+        #[source]
+        source: io::Error,
+    },
+    /// More bytes than are allowed.
+    #[error("the file is larger than {max} bytes{}", if *.unpacked { " when unpacked" } else { "" })]
+    TooLarge {
+        /// How many are allowed.
+        max: u64,
+        /// Whether they were counted after unpacking.
+        unpacked: bool,
+    },
+    /// A record that does not end.
+    #[error("line {line}: a record is longer than {max} bytes")]
+    RecordTooLong {
+        /// The line on which it starts.
+        line: u64,
+        /// How long it may be.
+        max: usize,
+    },
+    /// More rows than are allowed.
+    #[error("the file has more than {max} rows")]
+    TooManyRows {
+        /// How many are allowed.
+        max: u64,
+    },
+    /// The file ends inside a quoted field.
+    #[error("line {line}: a quoted field is never closed")]
+    OpenQuote {
+        /// The line on which its record starts.
+        line: u64,
+    },
+    /// The disk on which rows are sorted and rejects are kept failed.
+    #[error("cannot write to the work directory")]
+    Work(#[source] io::Error),
+    /// Whoever wanted the rows stopped reading them.
+    #[error("the rows are not wanted any more")]
+    Unwanted,
+    /// A part of the ingest ended without a result, which is a defect.
+    #[error("the ingest stopped unexpectedly")]
+    Panicked,
+}
+
+impl Error {
+    /// Whether the cause is a disk without room.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Work(error) if is_no_space(error))
+    }
+}
+
+/// Whether an error of the operating system says that there is no room: on the disk, in a quota or for the process.
+pub fn is_no_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// What the readers inside the chain say through `io::Error`, and [`Error`] says to the outside.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("broken off")]
+    BrokenOff(#[source] io::Error),
+    #[error("too large")]
+    TooLarge { max: u64, unpacked: bool },
+    #[error("record too long")]
+    RecordTooLong { max: usize },
+}
+
+impl Fault {
+    /// Gets the fault out of the error that carried it, or the error back.
+    pub(crate) fn take(error: io::Error) -> Result<Self, io::Error> {
+        if error.get_ref().is_none_or(|inner| !inner.is::<Self>()) {
+            return Err(error);
+        }
+        let fault = error.into_inner().and_then(|inner| inner.downcast().ok());
+        fault.map(|fault| *fault).ok_or_else(|| io::ErrorKind::Other.into())
+    }
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        Self::other(fault)
+    }
+}

@@ -1,0 +1,26 @@
+//! Bytes to valid rows in key order.
+//!
+//! A stream of bytes goes in; its format is seen from its first bytes; each record becomes a typed row or a reject;
+//! rows go through an external sort while the rest of the file is still arriving. Nothing holds the whole file, and
+//! everything that comes from outside has a limit. This crate knows neither HTTP nor a database, so the same code
+//! checks a file on a laptop and on a server.
+//!
+//! The way of the bytes: `source` (count, hash, unpack), `records` (CSV), `rows` (types and rejects), `sort` (key
+//! order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace the dataset?).
+
+mod error;
+mod guards;
+mod limits;
+mod records;
+mod rejects;
+mod rows;
+mod sort;
+mod sorted;
+mod source;
+
+pub use error::{Error, is_no_space};
+pub use guards::Refusal;
+pub use limits::{Limits, Progress};
+pub use rejects::{Reject, Rejects};
+pub use rows::{Ingested, ingest};
+pub use sorted::{Merged, SortedRows};

@@ -1,0 +1,67 @@
+//! What a file may cost, handed in by whoever runs an ingest, and how far an ingest has come.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Limits on one file.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes as they come, before they are unpacked.
+    pub bytes_max: u64,
+    /// Bytes after they are unpacked.
+    pub unpacked_bytes_max: u64,
+    /// Bytes in one record.
+    pub record_bytes_max: usize,
+    /// Rows in one file.
+    pub rows_max: u64,
+    /// Rejects that the report keeps; all are counted.
+    pub report_rows_max: u64,
+    /// Memory for sorting.
+    pub sort_memory_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 1 << 40,
+            unpacked_bytes_max: 1 << 40,
+            record_bytes_max: 1 << 20,
+            rows_max: 10_000_000_000,
+            report_rows_max: 10_000,
+            sort_memory_bytes: 256 << 20,
+        }
+    }
+}
+
+/// How far an ingest has come; read by others while it runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: AtomicU64,
+    rows: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes that have come, packed as they came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Valid rows that were read.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were refused.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_rows(&self, rows: u64, rejected: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+        self.rejected.store(rejected, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,120 @@
+//! CSV as it comes: headers, line ends, quotes, and rows that are refused with the line on which they stand.
+
+use crate::{Case, ITEMS, chain};
+
+#[tokio::test]
+async fn a_header_may_order_the_columns() {
+    let outcome = Case::new(ITEMS).run(b"until,code,stock\n2024-02-29,007,5\n").await.unwrap();
+    assert!(outcome.header);
+    assert_eq!(outcome.json, [r#"{"code":"007","stock":5,"until":"2024-02-29"}"#]);
+}
+
+#[tokio::test]
+async fn a_first_row_that_is_no_header_is_a_row() {
+    let outcome = Case::new(ITEMS).run(b"007,5,\n").await.unwrap();
+    assert!(!outcome.header);
+    assert_eq!(outcome.json, [r#"{"code":"007","stock":5,"until":null}"#]);
+}
+
+#[tokio::test]
+async fn a_second_header_is_a_reject() {
+    let outcome = Case::new(ITEMS).run(b"code,stock,until\ncode,stock,until\n").await.unwrap();
+    insta::assert_snapshot!(outcome.rejects(), @r#"line 2 stock "stock": not a whole number"#);
+}
+
+#[tokio::test]
+async fn every_line_end_and_a_byte_order_mark_are_fine() {
+    let expected =
+        [r#"{"code":"a","stock":1,"until":null}"#, r#"{"code":"b","stock":2,"until":"2024-01-01"}"#];
+    for file in [
+        "a,1,\nb,2,2024-01-01\n",
+        "a,1,\nb,2,2024-01-01",
+        "a,1,\r\nb,2,2024-01-01\r\n",
+        "a,1,\r\n\r\n\r\nb,2,2024-01-01",
+        "\u{feff}a,1,\nb,2,2024-01-01\n",
+        "\u{feff}code,stock,until\r\na,1,\r\nb,2,2024-01-01\r\n",
+        "\"a\",\"1\",\"\"\r\n\"b\",\"2\",\"2024-01-01\"\r\n",
+    ] {
+        let outcome = Case::new(ITEMS).run(file.as_bytes()).await.unwrap();
+        assert_eq!(outcome.json, expected, "{file:?}: {}", outcome.rejects());
+    }
+}
+
+#[tokio::test]
+async fn quoted_fields_may_hold_commas_quotes_and_line_ends() {
+    let outcome = Case::new(ITEMS).run(b"\"a,\"\"\n\",1,\nb,x,\n").await.unwrap();
+    assert_eq!(outcome.json.len(), 0);
+    insta::assert_snapshot!(outcome.rejects(), @r#"line 3 stock "x": not a whole number"#);
+}
+
+#[tokio::test]
+async fn each_reject_names_line_column_value_and_reason() {
+    let mut case = Case::new(&format!("{ITEMS}\nmax_rejects = 100"));
+    case.chunk_bytes = 1;
+    let file = b"a,1,\nb,2\n\n123456789,3,\n,4,\nc,NaN,\nd,5,2024-02-30\ne\xff,6,\nf\0,7,\ng,8,,\n\xc3,\xa9,\nz,9,\n";
+    let outcome = case.run(file).await.unwrap();
+    insta::assert_snapshot!(outcome.rejects(), @r#"
+    line 2 - "b,2": expected 3 fields, found 2
+    line 4 code "123456789": longer than 8 characters
+    line 5 code "": empty, but the column is not optional
+    line 6 stock "NaN": not a whole number
+    line 7 until "2024-02-30": not a date of the form YYYY-MM-DD
+    line 8 code "e�": not valid UTF-8
+    line 9 code "f\0": contains a NUL byte
+    line 10 - "g,8,,": expected 3 fields, found 4
+    line 11 code "�": not valid UTF-8
+    "#);
+    assert_eq!(outcome.json.len(), 2);
+}
+
+#[tokio::test]
+async fn the_report_keeps_the_refused_lines_as_they_came() {
+    let case = Case::new(&format!("{ITEMS}\nmax_rejects = 100"));
+    case.run(b"a,1,\n\"b,\"\"x\",2 ,\n").await.unwrap();
+    insta::assert_snapshot!(case.report(), @r#"
+    line,column,value,code,reason,record
+    2,stock,2 ,not_integer,not a whole number,"""b,""""x"",2 ,"
+    "#);
+}
+
+#[tokio::test]
+async fn the_report_is_bounded_and_the_count_is_right() {
+    let mut case = Case::new(ITEMS);
+    case.limits.report_rows_max = 3;
+    case.chunk_bytes = 4096;
+    let outcome = case.run("a,x,\n".repeat(10_000).as_bytes()).await.unwrap();
+    assert_eq!(outcome.merged.rejects.count(), 10_000);
+    assert_eq!(outcome.merged.rejects.by_code()["not_integer"], 10_000);
+    assert_eq!(case.report().lines().count(), 4);
+}
+
+#[tokio::test]
+async fn a_file_that_ends_inside_a_quoted_field_is_refused() {
+    for file in ["a,1,\nb,2,\"2024-01-01", "a,1,\nb,2,\"", "a,1,\nb,2,\"2024\n"] {
+        let error = Case::new(ITEMS).ingest(file.as_bytes()).await.unwrap_err();
+        assert_eq!(chain(&error), "line 2: a quoted field is never closed", "{file:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_end_is_refused_without_keeping_it() {
+    let mut case = Case::new(ITEMS);
+    (case.limits.record_bytes_max, case.chunk_bytes) = (1 << 20, 1 << 16);
+    let file = [b"a,1,\nb,".to_vec(), vec![b'x'; 100 << 20]].concat();
+    let error = case.ingest(&file).await.unwrap_err();
+    insta::assert_snapshot!(chain(&error), @"line 2: a record is longer than 1048576 bytes");
+}
+
+#[tokio::test]
+async fn more_rows_than_allowed_are_refused() {
+    let mut case = Case::new(ITEMS);
+    case.limits.rows_max = 2;
+    let error = case.ingest(b"a,1,\nb,1,\nc,1,\n").await.unwrap_err();
+    insta::assert_snapshot!(chain(&error), @"the file has more than 2 rows");
+}
+
+#[tokio::test]
+async fn a_line_of_the_file_cannot_pass_for_its_end() {
+    let outcome = Case::new(ITEMS).run(b"a,1,\n\x1etableswap-end-of-file\x1e\nb,2,\n").await.unwrap();
+    insta::assert_snapshot!(outcome.rejects(), @r#"line 2 - "\u{1e}tableswap-end-of-file\u{1e}": expected 3 fields, found 1"#);
+}
