@@ -1,0 +1,79 @@
+//! Where versions live: one contract, two backends.
+//!
+//! A [`Publisher`] is the one who may change a dataset; it stages rows where nobody reads, verifies them, and publishes
+//! them by one atomic step. A [`Reader`] answers look-ups from the live version and says with each answer which
+//! version that was. Staging is consumed by what ends it, so a version that was published or given up cannot be
+//! touched again. The set of backends is closed: an embedded one (LMDB files) and MariaDB. This crate knows no HTTP.
+
+pub mod embedded;
+mod error;
+mod ledger;
+pub mod mariadb;
+mod metrics;
+mod publisher;
+mod reader;
+mod settings;
+
+use std::sync::Arc;
+
+pub use error::{Error, Result};
+pub use ledger::{Counts, Entry, NewVersion, State};
+pub use metrics::Metrics;
+pub use publisher::{LiveRows, Published, Publisher, Staged, Staging};
+pub use reader::{Live, LookUp, Reader};
+pub use settings::{Settings, StoreUrl};
+
+/// How long it can take until every reader has seen a new version; a publication answers no sooner after its swap.
+pub const FOLLOW_MS: u64 = 100;
+
+/// All datasets and their versions.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// Files of this machine.
+    Embedded(Arc<embedded::Embedded>),
+    /// Tables of a database.
+    Mariadb(Arc<mariadb::Mariadb>),
+}
+
+impl Store {
+    /// Opens the store that the settings name. A database that is down is no error: it may come.
+    pub fn open(settings: &Settings, metrics: &Metrics) -> Result<Self> {
+        Ok(match &settings.url {
+            StoreUrl::Embedded(root) => Self::Embedded(embedded::Embedded::open(root, metrics)?),
+            StoreUrl::Mariadb(opts) => Self::Mariadb(mariadb::Mariadb::open(opts.clone(), settings, metrics)),
+        })
+    }
+
+    /// Whether the store can be reached.
+    pub async fn check(&self) -> Result<()> {
+        match self {
+            Self::Embedded(store) => store.check(),
+            Self::Mariadb(store) => store.check().await,
+        }
+    }
+
+    /// Becomes the one who may change the dataset, until the publisher is consumed or dropped. Mends what a crash
+    /// left behind.
+    pub async fn publisher(&self, dataset: &str) -> Result<Publisher> {
+        match self {
+            Self::Embedded(store) => store.publisher(dataset).await.map(Publisher::Embedded),
+            Self::Mariadb(store) => store.publisher(dataset).await.map(|it| Publisher::Mariadb(Box::new(it))),
+        }
+    }
+
+    /// The history of a dataset, newest version first.
+    pub async fn versions(&self, dataset: &str) -> Result<Vec<Entry>> {
+        match self {
+            Self::Embedded(store) => store.versions(dataset),
+            Self::Mariadb(store) => store.versions(dataset).await,
+        }
+    }
+
+    /// Starts to follow the live versions. Must be called within a tokio runtime, which does the waiting.
+    pub fn reader(&self) -> Reader {
+        match self {
+            Self::Embedded(store) => Reader::Embedded(store.reader()),
+            Self::Mariadb(store) => Reader::Mariadb(store.reader()),
+        }
+    }
+}

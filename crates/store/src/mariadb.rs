@@ -1,0 +1,76 @@
+//! The store in MariaDB.
+//!
+//! The live version of a dataset is the table of its name; other versions stand beside it as `promotions__v41`. A
+//! version's number is part of its table: a virtual column, which costs no byte and moves with the table's name. So
+//! every row that is read proves which version it is of. `RENAME TABLE` is the swap. A named lock makes one publisher,
+//! and the swap runs on the connection that holds it. The ledger is the table `tableswap_versions`.
+
+mod connect;
+mod ledger;
+mod load;
+mod publish;
+mod read;
+mod rows;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, Pool};
+
+use crate::{Entry, Error, Metrics, Result, Settings};
+pub use publish::{Publisher, Staged, Staging};
+pub use read::Reader;
+
+/// All datasets in one database.
+#[derive(Debug)]
+pub struct Mariadb {
+    /// How a connection is made that writes, or that watches.
+    opts: Opts,
+    /// Connections for look-ups.
+    pool: Pool,
+    timeout: Duration,
+    swap_wait: Duration,
+    metrics: Metrics,
+}
+
+impl Mariadb {
+    pub(crate) fn open(opts: Opts, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            pool: connect::pool(opts.clone(), settings.connections_max, settings.timeout_ms),
+            opts: connect::opts(opts),
+            timeout: Duration::from_millis(settings.timeout_ms),
+            swap_wait: Duration::from_millis(settings.swap_wait_ms),
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// A connection outside of the pool.
+    async fn connect(&self) -> Result<Conn> {
+        let connected = tokio::time::timeout(self.timeout, Conn::new(self.opts.clone())).await;
+        connected.map_err(connect::timed_out)?.map_err(Error::from)
+    }
+
+    pub(crate) async fn check(&self) -> Result<()> {
+        let mut conn = self.connect().await?;
+        let answer = tokio::time::timeout(self.timeout, conn.query_drop("SELECT 1")).await;
+        Ok(answer.map_err(connect::timed_out)??)
+    }
+
+    pub(crate) async fn publisher(self: &Arc<Self>, dataset: &str) -> Result<Publisher> {
+        Publisher::lock(self.clone(), dataset).await
+    }
+
+    pub(crate) async fn versions(&self, dataset: &str) -> Result<Vec<Entry>> {
+        let mut conn = self.connect().await?;
+        let entries = tokio::time::timeout(self.timeout, ledger::read(&mut conn, dataset)).await;
+        let mut entries = entries.map_err(connect::timed_out)??;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    pub(crate) fn reader(self: &Arc<Self>) -> Arc<Reader> {
+        Reader::start(self.clone())
+    }
+}

@@ -1,0 +1,103 @@
+//! Connections and their errors.
+
+use std::time::Duration;
+
+use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use tokio::time::error::Elapsed;
+
+use crate::Error;
+
+/// What every session needs, whatever the server's defaults are.
+const SESSION: &str = "SET SESSION autocommit = 1, time_zone = '+00:00', \
+    tx_isolation = 'READ-COMMITTED', \
+    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'";
+
+/// A publisher waits for its file for as long as that takes; but no statement of it waits for a lock for long.
+const PATIENT: &str = "SET SESSION wait_timeout = 604800, lock_wait_timeout = 5, net_read_timeout = 600";
+
+/// How often a silent connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How a connection is made that writes.
+pub(super) fn opts(opts: Opts) -> Opts {
+    OptsBuilder::from_opts(opts)
+        // A socket would go around whatever stands between the service and the port that it was given.
+        .prefer_socket(false)
+        .tcp_keepalive(Some(KEEPALIVE))
+        .setup(vec![SESSION, PATIENT])
+        .into()
+}
+
+/// Connections for look-ups.
+pub(super) fn pool(opts: Opts, connections_max: usize, timeout_ms: u64) -> Pool {
+    let constraints = PoolConstraints::new(0, connections_max.max(1)).unwrap_or_default();
+    let pool = PoolOpts::new()
+        .with_constraints(constraints)
+        // A reset would cost a round trip and forget the prepared statements; no session here leaves a trace.
+        .with_reset_connection(false)
+        .with_inactive_connection_ttl(Duration::from_secs(60));
+    // The server gives a query up when nobody waits for it any more.
+    let limit = format!("SET SESSION max_statement_time = {}", timeout_ms.div_ceil(1000).max(1));
+    let builder = OptsBuilder::from_opts(opts)
+        .prefer_socket(false)
+        .tcp_keepalive(Some(KEEPALIVE))
+        .stmt_cache_size(64usize)
+        .setup(vec![SESSION.to_owned(), limit])
+        .pool_opts(pool);
+    Pool::new(builder)
+}
+
+pub(super) fn timed_out(elapsed: Elapsed) -> Error {
+    Error::Unavailable(elapsed.into())
+}
+
+/// Error codes of the server.
+pub(super) mod code {
+    pub(in crate::mariadb) const UNKNOWN_COLUMN: u16 = 1054;
+    pub(in crate::mariadb) const NO_SUCH_TABLE: u16 = 1146;
+    pub(in crate::mariadb) const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    pub(in crate::mariadb) const NEED_REPREPARE: u16 = 1615;
+}
+
+/// The code of an error that the server sent.
+pub(super) fn server_code(error: &mysql_async::Error) -> Option<u16> {
+    match error {
+        mysql_async::Error::Server(error) => Some(error.code),
+        _ => None,
+    }
+}
+
+/// Whether the connection is gone, so that nobody knows what became of its last statement.
+pub(super) fn is_lost(error: &mysql_async::Error) -> bool {
+    use mysql_async::DriverError::{ConnectionClosed, PacketOutOfOrder, PoolDisconnected};
+    match error {
+        mysql_async::Error::Io(_) => true,
+        mysql_async::Error::Driver(error) => {
+            matches!(error, ConnectionClosed | PacketOutOfOrder | PoolDisconnected)
+        }
+        // The server is going down, or somebody killed the connection.
+        mysql_async::Error::Server(error) => matches!(error.code, 1053 | 1927 | 2006 | 2013),
+        _ => false,
+    }
+}
+
+impl From<mysql_async::Error> for Error {
+    fn from(error: mysql_async::Error) -> Self {
+        if is_lost(&error) {
+            return Self::Unavailable(error.into());
+        }
+        match server_code(&error) {
+            // Disk full, table full, no space for a temporary file.
+            Some(1021 | 1114 | 3) => Self::NoSpace(error.into()),
+            // Too many connections, access refused, read-only, out of time, interrupted, no answer from its disk.
+            Some(
+                1040 | 1044 | 1045 | 1129 | 1130 | 1203 | 1205 | 1226 | 1290 | 1317 | 1792 | 1836 | 1969,
+            ) => Self::Unavailable(error.into()),
+            Some(1148 | 4166) => Self::Setup(
+                "the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration"
+                    .into(),
+            ),
+            _ => Self::Other(error.into()),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The ledger as a table, one row for each version.
+
+use chrono::DateTime;
+use mysql_async::prelude::{FromValue, Queryable};
+use mysql_async::{Conn, Params, Row, params};
+use serde_json::Value as Json;
+
+use super::connect::{code, server_code};
+use crate::{Entry, Error, Result};
+
+const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
+    dataset VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    version INT UNSIGNED NOT NULL,
+    state VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    row_count BIGINT UNSIGNED NOT NULL,
+    rejected BIGINT UNSIGNED NOT NULL,
+    duplicates BIGINT UNSIGNED NOT NULL,
+    bytes BIGINT UNSIGNED NOT NULL,
+    sha256 CHAR(64) CHARACTER SET ascii NOT NULL,
+    source VARCHAR(255) NOT NULL,
+    forced BOOLEAN NOT NULL,
+    started_at BIGINT NOT NULL COMMENT 'seconds since 1970, UTC',
+    published_at BIGINT NULL COMMENT 'seconds since 1970, UTC',
+    reason TEXT NULL,
+    columns_json MEDIUMTEXT NOT NULL,
+    PRIMARY KEY (dataset, version)
+) ENGINE = InnoDB, CHARACTER SET utf8mb4";
+
+const COLUMNS: &str = "dataset, version, state, row_count, rejected, duplicates, bytes, sha256, source, forced, \
+    started_at, published_at, reason, columns_json";
+
+/// As many versions are looked back at. Those that stay for a rollback are always among them.
+const ENTRIES_MAX: usize = 1000;
+
+pub(super) async fn create(conn: &mut Conn) -> Result<()> {
+    Ok(conn.query_drop(CREATE).await?)
+}
+
+/// The newest entries of a dataset, oldest first; none where there is no ledger yet.
+pub(super) async fn read(conn: &mut Conn, dataset: &str) -> Result<Vec<Entry>> {
+    let select = format!(
+        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = ? ORDER BY version DESC LIMIT {ENTRIES_MAX}"
+    );
+    let rows = conn.exec::<Row, _, _>(select, (dataset,)).await;
+    let mut entries = or_empty(rows)?.iter().map(entry).collect::<Result<Vec<_>>>()?;
+    entries.reverse();
+    Ok(entries)
+}
+
+/// The entry of one version.
+pub(super) async fn read_one(conn: &mut Conn, dataset: &str, version: u32) -> Result<Option<Entry>> {
+    let select = format!("SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = ? AND version = ?");
+    let row: Option<Row> = conn.exec_first(select, (dataset, version)).await?;
+    row.as_ref().map(entry).transpose()
+}
+
+/// The names of all datasets that ever had a version.
+pub(super) async fn datasets(conn: &mut Conn) -> Result<Vec<String>> {
+    or_empty(conn.query("SELECT DISTINCT dataset FROM tableswap_versions").await)
+}
+
+fn or_empty<T>(rows: mysql_async::Result<Vec<T>>) -> Result<Vec<T>> {
+    match rows {
+        Err(error) if server_code(&error) == Some(code::NO_SUCH_TABLE) => Ok(Vec::new()),
+        rows => Ok(rows?),
+    }
+}
+
+/// Writes entries that are new or changed.
+pub(super) async fn write(conn: &mut Conn, dataset: &str, entries: Vec<Entry>) -> Result<()> {
+    let insert = format!(
+        "REPLACE INTO tableswap_versions ({COLUMNS}) VALUES (:dataset, :version, :state, :row_count, :rejected, \
+         :duplicates, :bytes, :sha256, :source, :forced, :started_at, :published_at, :reason, :columns_json)"
+    );
+    for entry in entries {
+        conn.exec_drop(&insert, parameters(dataset, &entry)?).await?;
+    }
+    Ok(())
+}
+
+fn parameters(dataset: &str, entry: &Entry) -> Result<Params> {
+    let state = serde_json::to_value(entry.state).map_err(Error::corrupt)?;
+    Ok(params! {
+        "dataset" => dataset,
+        "version" => entry.version,
+        "state" => state.as_str(),
+        "row_count" => entry.rows,
+        "rejected" => entry.rejected,
+        "duplicates" => entry.duplicates,
+        "bytes" => entry.bytes,
+        "sha256" => &entry.sha256,
+        "source" => entry.source.chars().take(255).collect::<String>(),
+        "forced" => entry.forced,
+        "started_at" => entry.started_at.timestamp(),
+        "published_at" => entry.published_at.map(|time| time.timestamp()),
+        "reason" => entry.reason.as_ref().map(|reason| reason.chars().take(4000).collect::<String>()),
+        "columns_json" => serde_json::to_string(&entry.schema).map_err(Error::corrupt)?,
+    })
+}
+
+fn entry(row: &Row) -> Result<Entry> {
+    let schema: String = get(row, "columns_json")?;
+    let time = |seconds: i64| DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+    Ok(Entry {
+        version: get(row, "version")?,
+        state: serde_json::from_value(Json::String(get(row, "state")?)).map_err(Error::corrupt)?,
+        rows: get(row, "row_count")?,
+        rejected: get(row, "rejected")?,
+        duplicates: get(row, "duplicates")?,
+        bytes: get(row, "bytes")?,
+        sha256: get(row, "sha256")?,
+        source: get(row, "source")?,
+        forced: get(row, "forced")?,
+        started_at: time(get(row, "started_at")?),
+        published_at: get::<Option<i64>>(row, "published_at")?.map(time),
+        reason: get(row, "reason")?,
+        schema: serde_json::from_str(&schema).map_err(Error::corrupt)?,
+    })
+}
+
+fn get<T: FromValue>(row: &Row, column: &str) -> Result<T> {
+    let value = row.get_opt(column).and_then(std::result::Result::ok);
+    value.ok_or_else(|| Error::corrupt(format!("tableswap_versions.{column}")))
+}

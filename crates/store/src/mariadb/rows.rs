@@ -1,0 +1,132 @@
+//! Values on their way into statements, into `LOAD DATA`, and back.
+
+use chrono::{Datelike, NaiveDate};
+use dataset::{Column, Kind, Schema, Value, civil_from_micros};
+use mysql_async::Value as Sql;
+
+use crate::{Error, Result};
+
+/// A placeholder for a key; a decimal would be compared as a binary number otherwise.
+pub(super) fn placeholder(kind: &Kind) -> String {
+    match kind {
+        Kind::Decimal { precision, scale } => format!("CAST(? AS DECIMAL({precision},{scale}))"),
+        _ => "?".into(),
+    }
+}
+
+/// A key as a parameter of a statement.
+pub(super) fn parameter(column: &Column, value: Value<'_>) -> Sql {
+    match value {
+        Value::Null => Sql::NULL,
+        Value::Uuid(bytes) => Sql::Bytes(bytes.into()),
+        Value::Text(text) => Sql::Bytes(text.into()),
+        Value::Integer(number) => Sql::Int(number),
+        Value::Float(number) => Sql::Double(number),
+        Value::Boolean(flag) => Sql::Int(flag.into()),
+        Value::Decimal(_) | Value::Date(_) | Value::Timestamp(_) => {
+            let mut text = Vec::new();
+            write_plain(column, value, &mut text);
+            Sql::Bytes(text)
+        }
+    }
+}
+
+/// Appends a row as a line of `LOAD DATA`: tabs between fields, a line feed behind them, `\N` for a null.
+pub(super) fn write_line(schema: &Schema, row: &[Value<'_>], out: &mut Vec<u8>) {
+    for (at, (column, value)) in schema.columns().iter().zip(row).enumerate() {
+        if at > 0 {
+            out.push(b'\t');
+        }
+        match value {
+            Value::Null => out.extend_from_slice(b"\\N"),
+            Value::Uuid(bytes) => write_escaped(bytes, out),
+            Value::Text(text) => write_escaped(text.as_bytes(), out),
+            _ => write_plain(column, *value, out),
+        }
+    }
+    out.push(b'\n');
+}
+
+fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            0 => out.extend_from_slice(b"\\0"),
+            _ => out.push(*byte),
+        }
+    }
+}
+
+/// Appends a value that needs no escape.
+fn write_plain(column: &Column, value: Value<'_>, out: &mut Vec<u8>) {
+    use std::io::Write;
+    // Writing to memory cannot fail.
+    let _ = match value {
+        Value::Integer(number) => write!(out, "{number}"),
+        Value::Float(number) => write!(out, "{number:e}"),
+        Value::Boolean(flag) => write!(out, "{}", u8::from(flag)),
+        Value::Decimal(digits) => write_decimal(column, digits, out),
+        Value::Date(days) => {
+            let date = date_from_days(days);
+            write!(out, "{:04}-{:02}-{:02}", date.year(), date.month(), date.day())
+        }
+        Value::Timestamp(micros) => {
+            let (year, [month, day, hour, minute, second], micros) = civil_from_micros(micros);
+            write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}")
+        }
+        Value::Null | Value::Uuid(_) | Value::Text(_) => Ok(()),
+    };
+}
+
+fn write_decimal(column: &Column, digits: i128, out: &mut Vec<u8>) -> std::io::Result<()> {
+    use std::io::Write;
+    let Kind::Decimal { scale, .. } = column.kind else { return Ok(()) };
+    let (sign, scale) = (if digits < 0 { "-" } else { "" }, usize::from(scale));
+    let digits = format!("{:0width$}", digits.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    write!(out, "{sign}{whole}.{fraction}")
+}
+
+/// Reads a row as the binary protocol sends it.
+pub(super) fn read<'a>(schema: &Schema, row: &'a [Sql], values: &mut Vec<Value<'a>>) -> Result<()> {
+    values.clear();
+    for (column, value) in schema.columns().iter().zip(row) {
+        let read = read_value(column, value);
+        values.push(read.ok_or_else(|| Error::corrupt(format!("column `{}` holds {value:?}", column.name)))?);
+    }
+    Ok(())
+}
+
+fn read_value<'a>(column: &Column, value: &'a Sql) -> Option<Value<'a>> {
+    let text = |bytes: &'a Vec<u8>| std::str::from_utf8(bytes).ok();
+    Some(match (&column.kind, value) {
+        (_, Sql::NULL) => Value::Null,
+        (Kind::Uuid, Sql::Bytes(bytes)) => Value::Uuid(bytes.as_slice().try_into().ok()?),
+        (Kind::Text { .. }, Sql::Bytes(bytes)) => Value::Text(text(bytes)?),
+        (Kind::Decimal { .. }, Sql::Bytes(bytes)) => column.parse(text(bytes)?).ok()?,
+        (Kind::Integer, Sql::Int(number)) => Value::Integer(*number),
+        (Kind::Integer, Sql::UInt(number)) => Value::Integer(i64::try_from(*number).ok()?),
+        (Kind::Float, Sql::Double(number)) => Value::Float(*number),
+        (Kind::Boolean, Sql::Int(number)) => Value::Boolean(*number != 0),
+        (Kind::Date, Sql::Date(year, month, day, ..)) => {
+            let date = NaiveDate::from_ymd_opt((*year).into(), (*month).into(), (*day).into())?;
+            Value::Date(date.num_days_from_ce() - EPOCH_FROM_CE)
+        }
+        (Kind::Timestamp(_), Sql::Date(year, month, day, hour, minute, second, micros)) => {
+            let date = NaiveDate::from_ymd_opt((*year).into(), (*month).into(), (*day).into())?;
+            let time = date.and_hms_micro_opt((*hour).into(), (*minute).into(), (*second).into(), *micros)?;
+            Value::Timestamp(time.and_utc().timestamp_micros())
+        }
+        _ => return None,
+    })
+}
+
+/// 1970-01-01 counted from the first day of the year 1.
+const EPOCH_FROM_CE: i32 = 719_163;
+
+fn date_from_days(days: i32) -> NaiveDate {
+    NaiveDate::from_num_days_from_ce_opt(days.saturating_add(EPOCH_FROM_CE)).unwrap_or_default()
+}

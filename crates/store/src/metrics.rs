@@ -1,0 +1,62 @@
+//! What a store measures of itself.
+
+use prometheus::{Histogram, HistogramOpts, IntGauge, Registry};
+
+/// Measurements of both backends.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Seconds from the first attempt of a swap until readers see it.
+    pub swap_seconds: Histogram,
+    /// Seconds that a look-up waits for the store.
+    pub look_up_seconds: Histogram,
+    /// Keys in one look-up.
+    pub look_up_batch_size: Histogram,
+    /// Connections to the database that look-ups use now.
+    pub pool_in_use: IntGauge,
+    /// Look-ups that wait for a connection now.
+    pub pool_waiting: IntGauge,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let seconds = vec![
+            0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0,
+        ];
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        Ok(Self {
+            swap_seconds: histogram(
+                "tableswap_swap_seconds",
+                "Seconds from the first attempt of a swap until it is done.",
+                &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0],
+            )?,
+            look_up_seconds: histogram(
+                "tableswap_store_look_up_seconds",
+                "Seconds that a look-up waits for the store.",
+                &seconds,
+            )?,
+            look_up_batch_size: histogram(
+                "tableswap_look_up_batch_size",
+                "Keys in one look-up of the store.",
+                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
+            )?,
+            pool_in_use: gauge(
+                "tableswap_store_connections_in_use",
+                "Connections to the database that look-ups use now.",
+            )?,
+            pool_waiting: gauge(
+                "tableswap_store_connections_waiting",
+                "Look-ups that wait for a connection now.",
+            )?,
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! The contract of publishing: one publisher, one staging area, one atomic step.
+//!
+//! Each value is consumed by what comes next: publisher, staging, staged. So rows cannot be added to a version that was
+//! verified, and what was not verified cannot be published. A value that is dropped on the way leaves rows that nobody
+//! reads; the next publisher sweeps them.
+
+use dataset::RowBatch;
+use tokio::sync::mpsc;
+
+use crate::embedded;
+use crate::ledger::{Counts, Entry, NewVersion};
+use crate::mariadb;
+use crate::{Error, Result};
+
+/// Rows of the live version in key order, in the form of its schema, to compare with.
+pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
+
+/// The one who may change a dataset.
+#[derive(Debug)]
+#[must_use = "holds the lock of its dataset"]
+pub enum Publisher {
+    /// Of the embedded store.
+    Embedded(embedded::Publisher),
+    /// Of MariaDB.
+    Mariadb(Box<mariadb::Publisher>),
+}
+
+/// A version that takes rows and that nobody reads.
+#[derive(Debug)]
+#[must_use = "must be verified or aborted"]
+pub enum Staging {
+    /// In the embedded store.
+    Embedded(embedded::Staging),
+    /// In MariaDB.
+    Mariadb(Box<mariadb::Staging>),
+}
+
+/// A version whose rows are all there.
+#[derive(Debug)]
+#[must_use = "must be published or aborted"]
+pub enum Staged {
+    /// In the embedded store.
+    Embedded(embedded::Staged),
+    /// In MariaDB.
+    Mariadb(Box<mariadb::Staged>),
+}
+
+/// A version that became live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The version that is live now.
+    pub live: Entry,
+    /// The version that was live before.
+    pub before: Option<u32>,
+}
+
+impl Publisher {
+    /// The version that is live; it stays live for as long as this publisher does nothing.
+    pub fn live(&self) -> Option<&Entry> {
+        match self {
+            Self::Embedded(publisher) => publisher.live(),
+            Self::Mariadb(publisher) => publisher.live(),
+        }
+    }
+
+    /// Gives out the rows of the live version.
+    pub async fn live_rows(&self) -> Result<LiveRows> {
+        match self {
+            Self::Embedded(publisher) => publisher.live_rows(),
+            Self::Mariadb(publisher) => publisher.live_rows().await,
+        }
+    }
+
+    /// Starts a new version.
+    pub async fn stage(self, new: NewVersion) -> Result<Staging> {
+        match self {
+            Self::Embedded(publisher) => publisher.stage(new).await.map(Staging::Embedded),
+            Self::Mariadb(publisher) => publisher.stage(new).await.map(|it| Staging::Mariadb(Box::new(it))),
+        }
+    }
+
+    /// Makes a previous version live again, or a withdrawn one.
+    pub async fn activate(self, version: u32) -> Result<Published> {
+        match self {
+            Self::Embedded(publisher) => publisher.activate(version).await,
+            Self::Mariadb(publisher) => publisher.activate(version).await,
+        }
+    }
+}
+
+impl Staging {
+    /// The number of the version.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::Embedded(staging) => staging.version(),
+            Self::Mariadb(staging) => staging.version(),
+        }
+    }
+
+    /// Adds rows, whose keys must be above all that were added before.
+    pub async fn append(&mut self, batch: RowBatch) -> Result<()> {
+        match self {
+            Self::Embedded(staging) => staging.append(batch).await,
+            Self::Mariadb(staging) => staging.append(batch).await,
+        }
+    }
+
+    /// Makes sure that exactly the rows that were sent are there, on disk. Otherwise the version is given up.
+    pub async fn verify(self, counts: Counts) -> Result<Staged> {
+        match self {
+            Self::Embedded(staging) => staging.verify(counts).await.map(Staged::Embedded),
+            Self::Mariadb(staging) => staging.verify(counts).await.map(|it| Staged::Mariadb(Box::new(it))),
+        }
+    }
+
+    /// Gives the version up and removes what was staged.
+    pub async fn abort(self, reason: &str) -> Result<()> {
+        match self {
+            Self::Embedded(staging) => staging.abort(reason).await,
+            Self::Mariadb(staging) => staging.abort(reason).await,
+        }
+    }
+}
+
+impl Staged {
+    /// Makes the version live by one atomic step, and drops versions that no longer stay. An error means that readers
+    /// still see what they saw before.
+    pub async fn publish(self) -> Result<Published> {
+        match self {
+            Self::Embedded(staged) => staged.publish().await,
+            Self::Mariadb(staged) => staged.publish().await,
+        }
+    }
+
+    /// Gives the version up and removes what was staged.
+    pub async fn abort(self, reason: &str) -> Result<()> {
+        match self {
+            Self::Embedded(staged) => staged.abort(reason).await,
+            Self::Mariadb(staged) => staged.abort(reason).await,
+        }
+    }
+}
+
+/// Counts the rows of a staging area against those that were sent.
+pub(crate) fn same_count(sent: u64, staged: u64) -> Result<()> {
+    if sent == staged { Ok(()) } else { Err(Error::Miscounted { sent, staged }) }
+}

@@ -1,0 +1,82 @@
+//! The contract of reading: keys in, rows as JSON out, all of one version, which is named.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use dataset::Schema;
+
+use crate::embedded;
+use crate::mariadb;
+use crate::{Entry, Result};
+
+/// Follows the live versions and answers look-ups from them.
+#[derive(Debug, Clone)]
+pub enum Reader {
+    /// Of the embedded store.
+    Embedded(Arc<embedded::Reader>),
+    /// Of MariaDB.
+    Mariadb(Arc<mariadb::Reader>),
+}
+
+/// A live version, as readers know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Its dataset.
+    pub dataset: String,
+    /// Its number.
+    pub version: u32,
+    /// Rows in it.
+    pub rows: u64,
+    /// When it first became live.
+    pub published_at: Option<DateTime<Utc>>,
+    /// Its columns.
+    pub schema: Arc<Schema>,
+}
+
+/// The answer to a look-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookUp {
+    /// The version that all of the answer is from.
+    pub version: u32,
+    /// For each key that was asked for, in their order, its row as JSON, or nothing.
+    pub rows: Vec<Option<Vec<u8>>>,
+}
+
+impl Live {
+    pub(crate) fn new(dataset: &str, entry: &Entry) -> Self {
+        Self {
+            dataset: dataset.to_owned(),
+            version: entry.version,
+            rows: entry.rows,
+            published_at: entry.published_at,
+            schema: entry.schema.clone(),
+        }
+    }
+}
+
+impl Reader {
+    /// The live versions of all datasets.
+    pub fn live(&self) -> Vec<Live> {
+        match self {
+            Self::Embedded(reader) => reader.live(),
+            Self::Mariadb(reader) => reader.live(),
+        }
+    }
+
+    /// Whether the live versions could be read when they were last looked for.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        match self {
+            Self::Embedded(reader) => reader.check(),
+            Self::Mariadb(reader) => reader.check(),
+        }
+    }
+
+    /// Looks keys up as they were typed; what can be no key of the dataset is not found. Nothing is returned where
+    /// there is no such dataset.
+    pub async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
+        match self {
+            Self::Embedded(reader) => reader.look_up(dataset, keys),
+            Self::Mariadb(reader) => reader.look_up(dataset, keys).await,
+        }
+    }
+}

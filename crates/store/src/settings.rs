@@ -1,0 +1,97 @@
+//! Which store, and how patient it is.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use mysql_async::Opts;
+use serde::{Deserialize, Deserializer, de};
+
+/// Settings of the section `STORE`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// `embedded:DIRECTORY`, or `mysql://user:password@host:port/database`. Default: `embedded:./data`.
+    pub url: StoreUrl,
+    /// How many connections look-ups use at most, in MariaDB. Default: 16.
+    pub connections_max: usize,
+    /// How long a look-up waits for the database, in milliseconds. Default: 2000.
+    pub timeout_ms: u64,
+    /// How long a swap is tried again while readers hold the live table, in milliseconds. Default: 60000.
+    pub swap_wait_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let url = StoreUrl::Embedded("./data".into());
+        Self { url, connections_max: 16, timeout_ms: 2_000, swap_wait_ms: 60_000 }
+    }
+}
+
+/// Where versions live. Its `Debug` shows no password.
+#[derive(Clone)]
+pub enum StoreUrl {
+    /// A directory of this machine.
+    Embedded(PathBuf),
+    /// A database.
+    Mariadb(Opts),
+}
+
+impl std::str::FromStr for StoreUrl {
+    type Err = String;
+
+    /// The error never repeats the URL, which may hold a password.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(root) = text.strip_prefix("embedded:") {
+            return if root.is_empty() {
+                Err("embedded: needs a directory".into())
+            } else {
+                Ok(Self::Embedded(root.into()))
+            };
+        }
+        let text =
+            text.strip_prefix("mariadb://").map_or_else(|| text.to_owned(), |rest| format!("mysql://{rest}"));
+        if !text.starts_with("mysql://") {
+            return Err("expected embedded:DIRECTORY or mysql://user:password@host:port/database".into());
+        }
+        let opts = Opts::from_url(&text).map_err(|error| error.to_string())?;
+        if opts.db_name().is_none_or(str::is_empty) {
+            return Err("the URL names no database: expected mysql://user:password@host:port/database".into());
+        }
+        Ok(Self::Mariadb(opts))
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(root) => write!(f, "embedded:{}", root.display()),
+            Self::Mariadb(opts) => {
+                let (host, port) = (opts.ip_or_hostname(), opts.tcp_port());
+                write!(f, "mysql://***@{host}:{port}/{}", opts.db_name().unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StoreUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url: StoreUrl = "mysql://user:secret@host:3307/db".parse().unwrap();
+        assert_eq!(format!("{url:?}"), "mysql://***@host:3307/db");
+        for broken in
+            ["mysql://user:secret@host", "postgres://user:secret@host/db", "mysql://user:secret@host:x/db"]
+        {
+            let error = broken.parse::<StoreUrl>().unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

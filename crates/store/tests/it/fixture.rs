@@ -1,0 +1,144 @@
+//! A store of its own for each test, and rows to put into it.
+
+use std::sync::Arc;
+
+use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
+use prometheus::Registry;
+use store::{Counts, Metrics, NewVersion, Published, Reader, Settings, Staging, State, Store};
+use testkit::{Database, MariaDb};
+
+pub(crate) const ITEMS: &str = r#"
+    [items]
+    key = "code"
+    columns = [
+      { name = "code", type = "text", max = 12 },
+      { name = "stock", type = "integer" },
+      { name = "until", type = "date", optional = true },
+    ]"#;
+
+/// A store, and what keeps it alive.
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) dataset: Arc<Dataset>,
+    _dir: Option<tempfile::TempDir>,
+    pub(crate) database: Option<Database>,
+}
+
+pub(crate) fn dataset(toml: &str) -> Arc<Dataset> {
+    Datasets::from_toml(toml).unwrap().only().unwrap().clone()
+}
+
+pub(crate) fn open(url: &str) -> Store {
+    open_with(&Settings { url: url.parse().unwrap(), ..Settings::default() })
+}
+
+pub(crate) fn open_with(settings: &Settings) -> Store {
+    Store::open(settings, &Metrics::register(&Registry::new()).unwrap()).unwrap()
+}
+
+impl Fixture {
+    pub(crate) fn embedded() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&format!("embedded:{}", dir.path().display()));
+        Self { store, dataset: dataset(ITEMS), _dir: Some(dir), database: None }
+    }
+
+    pub(crate) fn mariadb() -> Self {
+        Self::on(MariaDb::shared())
+    }
+
+    pub(crate) fn on(server: &MariaDb) -> Self {
+        let database = server.database();
+        let store = open(&database.url());
+        Self { store, dataset: dataset(ITEMS), _dir: None, database: Some(database) }
+    }
+
+    pub(crate) fn with(self, toml: &str) -> Self {
+        Self { dataset: dataset(toml), ..self }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.dataset.name
+    }
+
+    pub(crate) fn new_version(&self) -> NewVersion {
+        NewVersion {
+            schema: self.dataset.schema.clone(),
+            sha256: "0".repeat(64),
+            bytes: 10,
+            source: "a test".into(),
+            forced: false,
+            keep_versions: self.dataset.keep_versions,
+        }
+    }
+
+    /// Starts a version with these rows.
+    pub(crate) async fn stage(&self, rows: &[&str]) -> Staging {
+        let publisher = self.store.publisher(self.name()).await.unwrap();
+        let mut staging = publisher.stage(self.new_version()).await.unwrap();
+        staging.append(batch(&self.dataset.schema, rows)).await.unwrap();
+        staging
+    }
+
+    /// Publishes a version of these rows.
+    pub(crate) async fn publish(&self, rows: &[&str]) -> Published {
+        let staging = self.stage(rows).await;
+        staging.verify(counts(rows.len())).await.unwrap().publish().await.unwrap()
+    }
+
+    /// Each version with its state, newest first.
+    pub(crate) async fn states(&self) -> Vec<(u32, State)> {
+        let versions = self.store.versions(self.name()).await.unwrap();
+        versions.iter().map(|entry| (entry.version, entry.state)).collect()
+    }
+
+    /// The version of an answer, and the rows in it, each as JSON or `-`.
+    pub(crate) async fn ask(&self, reader: &Reader, keys: &[&str]) -> String {
+        let found = reader.look_up(self.name(), keys).await.unwrap().unwrap();
+        let text = |row: Option<Vec<u8>>| row.map_or("-".into(), |row| String::from_utf8(row).unwrap());
+        let rows: Vec<String> = found.rows.into_iter().map(text).collect();
+        format!("v{}: {}", found.version, rows.join(" "))
+    }
+
+    /// A reader that knows the store.
+    pub(crate) async fn reader(&self) -> Reader {
+        let reader = self.store.reader();
+        until(|| reader.check().is_ok()).await;
+        reader
+    }
+}
+
+/// Waits for something that must come.
+pub(crate) async fn until(come: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if come() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("it did not come within 30 seconds");
+}
+
+pub(crate) fn counts(rows: usize) -> Counts {
+    Counts { rows: rows as u64, rejected: 0, duplicates: 0 }
+}
+
+/// Rows written as fields between semicolons, in key order.
+pub(crate) fn batch(schema: &Schema, rows: &[&str]) -> RowBatch {
+    let encode = |row: &&str| {
+        let fields: Vec<_> = row.split(';').collect();
+        let columns = schema.columns().iter().zip(fields);
+        let values: Vec<Value<'_>> = columns.map(|(column, text)| column.parse(text).unwrap()).collect();
+        let (mut key, mut rest) = (Vec::new(), Vec::new());
+        schema.write_key(&values, &mut key);
+        schema.write_rest(&values, &mut rest);
+        (key, rest)
+    };
+    let mut encoded: Vec<_> = rows.iter().map(encode).collect();
+    encoded.sort();
+    let mut batch = RowBatch::default();
+    for (key, rest) in encoded {
+        batch.push(&key, &rest);
+    }
+    batch
+}

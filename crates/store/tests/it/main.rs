@@ -1,0 +1,8 @@
+//! The contract of a store, run against every backend, and what is particular to one of them.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod contract;
+mod fixture;
+mod kinds;
+mod mariadb;
+mod readers;

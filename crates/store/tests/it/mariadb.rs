@@ -1,0 +1,196 @@
+//! What only MariaDB can do to us.
+
+use std::time::Duration;
+
+use store::State::{Failed, Kept, Live};
+use store::{Error, Settings};
+use testkit::{Fault, FaultProxy, MariaDb};
+
+use crate::fixture::{Fixture, batch, counts, open, open_with, until};
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_only_select_can_read() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let url = fixture.database.as_ref().unwrap().reader_url();
+    let reader = open(&url).reader();
+    until(|| reader.check().is_ok()).await;
+    assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
+    let refused = open(&url).publisher("items").await.unwrap_err();
+    assert!(chain(&refused).contains("denied"), "{}", chain(&refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_else_made_is_left_alone() {
+    let fixture = Fixture::mariadb();
+    let database = fixture.database.as_ref().unwrap();
+    database.execute("CREATE TABLE items (code INT); INSERT INTO items VALUES (17)");
+    let refused = fixture.store.publisher("items").await.unwrap_err();
+    insta::assert_snapshot!(refused, @"the database has a table `items` that this service did not make: give it another database");
+    assert_eq!(database.execute("SELECT * FROM items").trim(), "17");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_delays_the_swap_and_nobody_else() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let reader = fixture.reader().await;
+    let name = fixture.database.as_ref().unwrap().url();
+    let slow = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            use mysql_async::prelude::Queryable;
+            let mut conn = mysql_async::Conn::from_url(name).await.unwrap();
+            conn.query_drop("SELECT SLEEP(4) FROM items").await.unwrap();
+        });
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = async {
+        // A look-up is given up after two seconds, so one that waited for the slow reader would fail.
+        for _ in 0..40 {
+            fixture.ask(&reader, &["a"]).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let (published, ()) = tokio::join!(fixture.publish(&["a;2;"]), asked);
+    assert_eq!(published.live.version, 2);
+    slow.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_that_never_gets_through_is_given_up() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let url = fixture.database.as_ref().unwrap().url();
+    let settings = Settings { url: url.parse().unwrap(), swap_wait_ms: 1, ..Settings::default() };
+    let store = open_with(&settings);
+    let mut blocker = mysql_async::Conn::from_url(&url).await.unwrap();
+    mysql_async::prelude::Queryable::query_drop(&mut blocker, "LOCK TABLES items READ").await.unwrap();
+    let mut staging = store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+    staging.append(batch(&fixture.dataset.schema, &["a;2;"])).await.unwrap();
+    let refused = staging.verify(counts(1)).await.unwrap().publish().await.unwrap_err();
+    assert!(matches!(refused, Error::SwapTimeout(1)), "{refused:?}");
+    drop(blocker);
+    assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_rows_that_the_server_changed_are_never_published() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let publisher = fixture.store.publisher("items").await.unwrap();
+    let mut staging = publisher.stage(fixture.new_version()).await.unwrap();
+    // As if the table had been made by somebody with other ideas.
+    fixture.database.as_ref().unwrap().execute("ALTER TABLE items__v2 MODIFY stock TINYINT");
+    staging.append(batch(&fixture.dataset.schema, &["a;1000;"])).await.unwrap();
+    let refused = staging.verify(counts(1)).await.unwrap_err();
+    assert!(matches!(refused, Error::Warnings(1)), "{refused:?}");
+    assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_who_lost_the_lock_cannot_swap() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let staged = fixture.stage(&["a;2;"]).await.verify(counts(1)).await.unwrap();
+    let database = fixture.database.as_ref().unwrap();
+    let holders = format!(
+        "SELECT GROUP_CONCAT(CONCAT('KILL ', id) SEPARATOR ';') FROM information_schema.processlist WHERE db = '{}' AND id <> CONNECTION_ID()",
+        database.name()
+    );
+    database.execute(database.execute(&holders).trim());
+    fixture.publish(&["a;3;"]).await;
+    let refused = staged.publish().await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    assert_eq!(fixture.states().await[0], (3, Live));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_connection_that_breaks_at_any_byte_of_a_publication_leaves_one_version() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;0;"]).await;
+    let database = fixture.database.as_ref().unwrap();
+    let reader = fixture.reader().await;
+    for bytes in (1..400).step_by(23) {
+        let proxy = FaultProxy::start(MariaDb::shared().port());
+        let behind = open(&database.url_via(proxy.port()));
+        let mut publisher = behind.publisher("items").await;
+        while matches!(publisher, Err(Error::Busy { .. })) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            publisher = behind.publisher("items").await;
+        }
+        let mut staging = publisher.unwrap().stage(fixture.new_version()).await.unwrap();
+        let version = staging.version();
+        staging.append(batch(&fixture.dataset.schema, &[&format!("a;{version};")])).await.unwrap();
+        let staged = staging.verify(counts(1)).await.unwrap();
+        proxy.set(Fault::CutAfter(bytes));
+        let outcome = staged.publish().await;
+        let answer = fixture.ask(&reader, &["a"]).await;
+        let live = answer.starts_with(&format!("v{version}: "));
+        assert!(!answer.ends_with(": -"), "{answer}");
+        // Where the connection comes back the answer is exact; where it does not, an error may be too careful.
+        assert!(live || outcome.is_err(), "after {bytes} bytes: {outcome:?}, but {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_a_database_that_refuses_or_is_read_only_is_reported_and_left_alone() {
+    let server = MariaDb::start();
+    let fixture = Fixture::on(&server);
+    fixture.publish(&["a;1;"]).await;
+    server.set_global("local_infile", "0");
+    let staging = fixture.stage(&["a;2;"]).await;
+    let refused = staging.verify(counts(1)).await.unwrap_err();
+    insta::assert_snapshot!(refused, @"the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration");
+    server.set_global("local_infile", "1");
+    server.set_global("read_only", "1");
+    let refused = fixture.store.publisher("items").await.unwrap_err();
+    assert!(chain(&refused).contains("read-only"), "{}", chain(&refused));
+    server.set_global("read_only", "0");
+    fixture.publish(&["a;3;"]).await;
+    assert_eq!(fixture.states().await, [(3, Live), (2, Failed), (1, Kept)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_database_that_is_killed_comes_back_with_one_whole_version() {
+    let server = MariaDb::start();
+    let fixture = Fixture::on(&server);
+    fixture.publish(&["a;1;"]).await;
+    let reader = fixture.reader().await;
+    let staging = fixture.stage(&["a;2;"]).await;
+    server.kill();
+    assert!(matches!(reader.look_up("items", &["a"]).await, Err(Error::Unavailable(_))));
+    let refused = staging.verify(counts(1)).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    until(|| reader.check().is_err()).await;
+    server.restart();
+    until(|| reader.check().is_ok()).await;
+    assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
+    fixture.publish(&["a;3;"]).await;
+    assert_eq!(fixture.states().await, [(3, Live), (2, Failed), (1, Kept)]);
+    let tables = fixture.database.as_ref().unwrap().execute("SHOW TABLES");
+    assert_eq!(tables.lines().collect::<Vec<_>>(), ["items", "items__v1", "tableswap_versions"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_hangs_gives_an_error_in_time() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let proxy = FaultProxy::start(MariaDb::shared().port());
+    let url = fixture.database.as_ref().unwrap().url_via(proxy.port());
+    let reader =
+        open_with(&Settings { url: url.parse().unwrap(), timeout_ms: 300, ..Settings::default() }).reader();
+    until(|| reader.check().is_ok()).await;
+    assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
+    proxy.set(Fault::Hang);
+    assert!(reader.look_up("items", &["a"]).await.is_err());
+    proxy.set(Fault::None);
+    proxy.close_connections();
+    until(|| reader.check().is_ok()).await;
+    assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
+}
