@@ -1,0 +1,24 @@
+//! FOR TESTS ONLY: what the tests of the other crates start, break and compare with.
+//!
+//! - [`MariaDb`] is a private database server, [`FaultProxy`] a bad network in front of it;
+//! - [`Server`] runs a built binary of ours, [`http`] talks to it in ways that ordinary clients refuse;
+//! - [`rows`] makes CSV files, and says independently of our own code what the api has to answer for them.
+//!
+//! Every process that is started here, and every directory, ends with the test process however that ends. A
+//! thing that is missing fails the test: nothing here skips. No crate has this one outside its
+//! dev-dependencies, and it uses none of ours, so that it can judge all of them.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test kit fails its test by panicking")]
+#![expect(clippy::missing_panics_doc, reason = "everything here panics when the test cannot go on")]
+
+pub mod http;
+mod mariadb;
+mod nest;
+mod port;
+mod process;
+mod proxy;
+pub mod rows;
+
+pub use mariadb::{Database, MariaDb, PASSWORD};
+pub use port::free_port;
+pub use process::Server;
+pub use proxy::{Fault, FaultProxy};

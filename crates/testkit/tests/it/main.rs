@@ -1,0 +1,9 @@
+//! The test kit's own tests that start real processes.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy lets test functions unwrap, but not the functions they share"
+)]
+
+mod leftovers;
+mod mariadb;
+mod process;
