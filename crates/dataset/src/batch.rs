@@ -17,12 +17,16 @@ impl RowBatch {
         self.ends.push((key_end, self.bytes.len()));
     }
 
-    /// The rows as pairs of key bytes and the bytes of the other columns.
+    /// The row at a place: its key bytes and the bytes of the other columns.
+    pub fn get(&self, at: usize) -> Option<(&[u8], &[u8])> {
+        let (key_end, end) = *self.ends.get(at)?;
+        let start = if at == 0 { 0 } else { self.ends[at - 1].1 };
+        Some((&self.bytes[start..key_end], &self.bytes[key_end..end]))
+    }
+
+    /// All rows, as [`RowBatch::get`] gives them.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        starts
-            .zip(&self.ends)
-            .map(|(start, (key_end, end))| (&self.bytes[start..*key_end], &self.bytes[*key_end..*end]))
+        (0..self.len()).filter_map(|at| self.get(at))
     }
 
     /// How many rows there are.

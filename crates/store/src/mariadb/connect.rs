@@ -35,7 +35,7 @@ pub(super) fn pool(opts: Opts, connections_max: usize, timeout_ms: u64) -> Pool 
         .with_constraints(constraints)
         // A reset would cost a round trip and forget the prepared statements; no session here leaves a trace.
         .with_reset_connection(false)
-        .with_inactive_connection_ttl(Duration::from_secs(60));
+        .with_inactive_connection_ttl(Duration::from_mins(1));
     // The server gives a query up when nobody waits for it any more.
     let limit = format!("SET SESSION max_statement_time = {}", timeout_ms.div_ceil(1000).max(1));
     let builder = OptsBuilder::from_opts(opts)

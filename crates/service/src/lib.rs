@@ -1,0 +1,17 @@
+//! What both servers share: settings, logs, metrics, health, problem answers, how to start and how to stop.
+//!
+//! Nothing here is global: settings are read once and handed down, as are the registry of metrics and the token that
+//! says stop. So tests start a real server with values of their own.
+
+mod health;
+mod metrics;
+mod problem;
+mod server;
+pub mod settings;
+pub mod telemetry;
+
+pub use health::{Check, Health};
+pub use metrics::{HttpMetrics, measure, registry};
+pub use problem::{Problem, chain};
+pub use server::{StopTimes, bind, configure, nothing_there, route, run, stop_signal, wrong_method};
+pub use settings::{Environment, Secret, SettingsError};

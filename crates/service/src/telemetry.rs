@@ -1,0 +1,54 @@
+//! Logs: one line for each thing worth knowing, with its identifiers as fields, as text or as JSON, on stderr.
+
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+/// Settings of the section `LOG`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// `text` or `json`. Default: `text`.
+    pub format: LogFormat,
+    /// What is logged: `error`, `warn`, `info`, `debug`, or directives such as `info,store=debug`. Default: `info`.
+    pub level: String,
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+/// The directives of `TABLESWAP_LOG_LEVEL` cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "TABLESWAP_LOG_LEVEL: expected error, warn, info, debug, trace or directives such as info,store=debug"
+)]
+pub struct LevelError(#[from] ParseError);
+
+/// Starts to log. A panic is a line like any other, so that it is not lost among them.
+pub fn init(settings: &LogSettings) -> Result<(), LevelError> {
+    let filter = EnvFilter::builder().parse(&settings.level)?;
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match settings.format {
+        LogFormat::Text => lines.with_ansi(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, panic = panic.payload_as_str(), "a task panicked, which is a defect");
+    }));
+    Ok(())
+}
