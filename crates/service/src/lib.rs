@@ -3,6 +3,7 @@
 //! Nothing here is global: settings are read once and handed down, as are the registry of metrics and the token that
 //! says stop. So tests start a real server with values of their own.
 
+mod exit;
 mod health;
 mod metrics;
 mod problem;
@@ -10,6 +11,7 @@ mod server;
 pub mod settings;
 pub mod telemetry;
 
+pub use exit::fail;
 pub use health::{Check, Health};
 pub use metrics::{HttpMetrics, measure, registry};
 pub use problem::{Problem, chain};

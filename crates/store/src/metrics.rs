@@ -1,6 +1,10 @@
 //! What a store measures of itself.
 
-use prometheus::{Histogram, HistogramOpts, IntGauge, Registry};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::Reader;
 
 /// Measurements of both backends.
 #[derive(Debug, Clone)]
@@ -58,5 +62,51 @@ impl Metrics {
                 "Look-ups that wait for a connection now.",
             )?,
         })
+    }
+}
+
+/// Shows the live versions that a reader follows.
+pub struct LiveVersions {
+    reader: Reader,
+    version: IntGaugeVec,
+    rows: IntGaugeVec,
+    published: IntGaugeVec,
+}
+
+impl LiveVersions {
+    /// Takes the reader that knows them.
+    pub fn new(reader: Reader) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["dataset"]);
+        Ok(Self {
+            reader,
+            version: gauge("tableswap_live_version", "Number of the live version.")?,
+            rows: gauge("tableswap_live_rows", "Rows of the live version.")?,
+            published: gauge(
+                "tableswap_live_published_timestamp_seconds",
+                "When the live version was first published, in seconds since 1970.",
+            )?,
+        })
+    }
+
+    fn all(&self) -> [&IntGaugeVec; 3] {
+        [&self.version, &self.rows, &self.published]
+    }
+}
+
+impl Collector for LiveVersions {
+    fn desc(&self) -> Vec<&Desc> {
+        self.all().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for live in self.reader.live() {
+            let dataset = [live.dataset.as_str()];
+            self.version.with_label_values(&dataset).set(live.version.into());
+            self.rows.with_label_values(&dataset).set(number(live.rows));
+            let published = live.published_at.map_or(0, |time| time.timestamp());
+            self.published.with_label_values(&dataset).set(published);
+        }
+        self.all().into_iter().flat_map(Collector::collect).collect()
     }
 }

@@ -18,7 +18,7 @@ use crate::nest::{Nest, POLL};
 use crate::port::free_port;
 
 /// What a start or a clean stop may take on a busy machine; an idle one does either in a tenth of a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Small and quick, but as durable as a real server: `innodb_flush_log_at_trx_commit` stays 1, because the tests
 /// that kill the server rely on it.

@@ -113,9 +113,10 @@ impl Publisher {
         }
         // A file that cannot be read must not become live.
         self.snapshots.get(&self.dataset, version)?;
-        self = tokio::task::spawn_blocking(move || self.swap(version).map(|before| (self, before))).await??.0;
+        let swapped = tokio::task::spawn_blocking(move || self.swap(version).map(|before| (self, before)));
+        let (publisher, before) = swapped.await??;
         tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
-        self.published(version)
+        publisher.published(version, before)
     }
 
     /// The swap: writes a catalog in which `version` is live. Returns which one was before.
@@ -136,11 +137,12 @@ impl Publisher {
         Ok(before)
     }
 
-    fn published(&self, version: u32) -> Result<Published> {
+    fn published(&self, version: u32, before: Option<u32>) -> Result<Published> {
         let live = self.ledger.get(version).cloned();
-        let before = self.ledger.entries().iter().rev().find(|entry| self.ledger.stays(entry.version));
-        let live = live.ok_or_else(|| Error::corrupt("the catalog forgot the live version"))?;
-        Ok(Published { live, before: before.map(|entry| entry.version) })
+        Ok(Published {
+            live: live.ok_or_else(|| Error::corrupt("the catalog forgot the live version"))?,
+            before,
+        })
     }
 
     fn write_catalog(&mut self) -> Result<()> {
@@ -261,7 +263,7 @@ impl Staged {
             if let Err(error) = publisher.retain(keep_versions) {
                 warn!(dataset = publisher.dataset, %error, "an old version stays until the next load");
             }
-            Ok(Published { before, ..publisher.published(version)? })
+            publisher.published(version, before)
         })
         .await?
     }

@@ -101,14 +101,15 @@ impl Publisher {
     }
 
     pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {
-        if Some(version) != self.live {
-            if !self.ledger.can_activate(version) {
-                return Err(Error::NoSuchVersion { dataset: self.dataset, version });
-            }
-            self.swap(version).await?;
-            tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
+        if Some(version) == self.live {
+            return self.published(version, self.live);
         }
-        self.published(version)
+        if !self.ledger.can_activate(version) {
+            return Err(Error::NoSuchVersion { dataset: self.dataset, version });
+        }
+        let before = self.swap(version).await?;
+        tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
+        self.published(version, before)
     }
 
     /// The swap, tried again while readers are in its way. Returns which version was live before.
@@ -154,11 +155,10 @@ impl Publisher {
         Ok(())
     }
 
-    fn published(&self, version: u32) -> Result<Published> {
+    fn published(&self, version: u32, before: Option<u32>) -> Result<Published> {
         let live = self.ledger.get(version).cloned();
         let live = live.ok_or_else(|| Error::corrupt("the ledger has no entry of the live version"))?;
-        let before = self.ledger.entries().iter().rev().find(|entry| self.ledger.stays(entry.version));
-        Ok(Published { live, before: before.map(|entry| entry.version) })
+        Ok(Published { live, before })
     }
 
     async fn write_ledger(&mut self) -> Result<()> {
@@ -294,7 +294,7 @@ impl Staged {
         if let Err(error) = publisher.retain(keep_versions).await {
             warn!(dataset = publisher.dataset, %error, "an old version stays until the next load");
         }
-        Ok(Published { before, ..publisher.published(version)? })
+        publisher.published(version, before)
     }
 
     pub(crate) async fn abort(mut self, reason: &str) -> Result<()> {

@@ -1,0 +1,110 @@
+//! The api as a server: what it is made of, how it starts and how it stops.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::{HttpServer, web};
+use prometheus::Registry;
+use service::{Health, HttpMetrics, StopTimes};
+use store::{LiveVersions, Reader, Store};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{Settings, routes};
+
+/// What an api is built from.
+#[derive(Debug)]
+pub struct Config {
+    /// The section `API`.
+    pub settings: Settings,
+    /// Where versions live.
+    pub store: Store,
+    /// Where metrics are registered.
+    pub registry: Registry,
+}
+
+/// Why an api cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Another program has the port, or the address is not one of this machine.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+    /// A metric is registered twice, which is a defect.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// An api that is bound to its port.
+pub struct App {
+    address: SocketAddr,
+    server: Server,
+    health: Health,
+    times: StopTimes,
+}
+
+impl App {
+    /// Builds and binds an api. Must be called within a multi-thread tokio runtime, which follows the live versions.
+    pub fn build(config: Config) -> Result<Self, BuildError> {
+        let Config { settings, store, registry } = config;
+        let reader = store.reader();
+        registry.register(Box::new(LiveVersions::new(reader.clone())?))?;
+        let listener = service::bind(settings.listen)?;
+        let address = listener.local_addr()?;
+        let health = health(reader.clone());
+        let server = serve(listener, &settings, reader, &health, &registry)?;
+        let times = StopTimes { notice: Duration::from_secs(settings.stop_notice_seconds) };
+        Ok(Self { address, server, health, times })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
+        info!(listen = %self.address, "api started");
+        service::run(self.server, self.health, self.times, shutdown, std::future::ready(())).await
+    }
+}
+
+/// Ready means: there is something to answer from, and it is known to be the live version.
+fn health(reader: Reader) -> Health {
+    Health::new(Arc::new(move || {
+        let ready = reader.check().map_err(|_| "the store is not available".to_owned()).and_then(|()| {
+            if reader.live().is_empty() { Err("no dataset has a live version yet".into()) } else { Ok(()) }
+        });
+        Box::pin(std::future::ready(ready))
+    }))
+}
+
+fn serve(
+    listener: TcpListener,
+    settings: &Settings,
+    reader: Reader,
+    health: &Health,
+    registry: &Registry,
+) -> Result<Server, BuildError> {
+    let metrics = HttpMetrics::register(registry)?;
+    let (health, registry) = (health.clone(), registry.clone());
+    let reader = web::Data::new(reader);
+    let server = HttpServer::new(move || {
+        actix_web::App::new()
+            .wrap(from_fn(service::measure))
+            .app_data(reader.clone())
+            .configure(|config| service::configure(config, &registry, &metrics, &health))
+            .configure(routes::configure)
+            .default_service(web::route().to(service::nothing_there))
+    });
+    let server = server
+        .workers(settings.workers.max(1))
+        .max_connections(settings.connections_max)
+        .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
+        .shutdown_timeout(settings.stop_wait_seconds)
+        .disable_signals();
+    Ok(server.listen(listener)?.run())
+}

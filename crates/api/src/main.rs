@@ -1,0 +1,27 @@
+//! The api as a process of its own.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use service::{Environment, telemetry};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => service::fail("api", error.as_ref()),
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let environment = Environment::from_process()?;
+    telemetry::init(&environment.section("LOG")?)?;
+    let registry = service::registry()?;
+    let store = store::Store::open(&environment.section("STORE")?, &store::Metrics::register(&registry)?)?;
+    let app = api::App::build(api::Config { settings: environment.section("API")?, store, registry })?;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move { service::stop_signal().await.map(|()| stop.cancel()) });
+    app.run(shutdown).await.context("the api stopped")
+}

@@ -1,0 +1,68 @@
+//! The look-up of many keys, all answered from one version.
+
+use actix_web::{HttpResponse, web};
+use serde_json::Value;
+use service::Problem;
+use store::Reader;
+
+use super::{VERSION, no_dataset, store_problem};
+
+/// So many keys can be asked for at once.
+const KEYS_MAX: usize = 1000;
+
+/// `GET /{dataset}?id=A&id=B`.
+pub(super) async fn get(
+    reader: web::Data<Reader>,
+    dataset: web::Path<String>,
+    query: web::Query<Vec<(String, String)>>,
+) -> Result<HttpResponse, Problem> {
+    if let Some((name, _)) = query.iter().find(|(name, _)| name != "id") {
+        return Err(Problem::bad_request(format!("`{name}` is not known: ask for keys as ?id=A&id=B")));
+    }
+    let keys: Vec<_> = query.iter().map(|(_, key)| key.as_str()).collect();
+    look_up(&reader, &dataset, &keys).await
+}
+
+/// `POST /{dataset}/lookup`, with a JSON array of keys.
+pub(super) async fn post(
+    reader: web::Data<Reader>,
+    dataset: web::Path<String>,
+    keys: web::Json<Vec<Value>>,
+) -> Result<HttpResponse, Problem> {
+    let text = |key: &Value| match key {
+        Value::String(key) => Ok(key.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(key.to_string()),
+        _ => Err(Problem::bad_request("a key is a string, a number or a boolean")),
+    };
+    let keys = keys.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    look_up(&reader, &dataset, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+async fn look_up(reader: &Reader, dataset: &str, keys: &[&str]) -> Result<HttpResponse, Problem> {
+    if keys.is_empty() {
+        return Err(Problem::bad_request("no key is asked for: name them as ?id=A&id=B"));
+    }
+    if keys.len() > KEYS_MAX {
+        return Err(Problem::too_large(format!("{} keys are asked for, {KEYS_MAX} is the most", keys.len())));
+    }
+    let found =
+        reader.look_up(dataset, keys).await.map_err(store_problem)?.ok_or_else(|| no_dataset(dataset))?;
+    let mut body = format!("{{\"version\":{},\"found\":[", found.version).into_bytes();
+    let mut missing = Vec::new();
+    let before = body.len();
+    for (key, row) in keys.iter().zip(found.rows) {
+        match row {
+            Some(json) => {
+                if body.len() > before {
+                    body.push(b',');
+                }
+                body.extend_from_slice(&json);
+            }
+            None => missing.push(*key),
+        }
+    }
+    body.extend_from_slice(b"],\"missing\":");
+    body.extend_from_slice(Value::from(missing).to_string().as_bytes());
+    body.push(b'}');
+    Ok(HttpResponse::Ok().insert_header((VERSION, found.version)).content_type("application/json").body(body))
+}

@@ -1,0 +1,38 @@
+//! Settings of the section `API`.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use service::settings::parsed;
+
+/// What an operator can set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address and port to listen on. Default: `127.0.0.1:1321`.
+    #[serde(deserialize_with = "parsed")]
+    pub listen: SocketAddr,
+    /// Threads that answer requests. Default: one for each processor.
+    pub workers: usize,
+    /// Open connections of one thread. Default: 25000.
+    pub connections_max: usize,
+    /// How long an idle connection stays open, in seconds. Default: 75.
+    pub keep_alive_seconds: u64,
+    /// From a signal to stop until connections are closed, in seconds. Default: 0.
+    pub stop_notice_seconds: u64,
+    /// How long open requests then have to end, in seconds. Default: 30.
+    pub stop_wait_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1321)),
+            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            connections_max: 25_000,
+            keep_alive_seconds: 75,
+            stop_notice_seconds: 0,
+            stop_wait_seconds: 30,
+        }
+    }
+}

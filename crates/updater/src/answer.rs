@@ -1,0 +1,59 @@
+//! What a client is told of a failure: what it can act on. The cause is for the log.
+
+use ingest::Error as Ingest;
+use serde_json::json;
+use service::Problem;
+use store::Error as Store;
+
+use crate::load::Failure;
+use crate::loads::Load;
+
+impl Failure {
+    /// The answer to the upload whose load failed.
+    pub(crate) fn problem(&self, load: &Load) -> Problem {
+        let problem = match self {
+            Self::Refused { refusal, counts, shown, has_report } => {
+                let problem = Problem::refused(refusal.code(), self.to_string())
+                    .with("rows", counts.rows)
+                    .with("rejected", counts.rejected)
+                    .with("duplicates", counts.duplicates)
+                    .with("rejects", json!(shown));
+                let report = has_report.then(|| format!("/loads/{}/rejects.csv", load.id));
+                report.into_iter().fold(problem, |problem, report| problem.with("report", report))
+            }
+            Self::Ingest(error) => ingest_problem(error),
+            Self::Store(error) => store_problem(error),
+            Self::Cancelled => Problem::unavailable("the updater is being stopped, nothing was published"),
+            Self::Panicked => Problem::internal("the load stopped unexpectedly, nothing was published"),
+        };
+        problem.with("dataset", load.dataset.as_str()).with("load", load.id.to_string())
+    }
+}
+
+fn ingest_problem(error: &Ingest) -> Problem {
+    let text = error.to_string();
+    match error {
+        Ingest::BrokenOff(_) => Problem::bad_request(text),
+        Ingest::Unsupported(_) => Problem::unsupported(text),
+        Ingest::Unpack { .. } | Ingest::OpenQuote { .. } => Problem::refused("damaged-file", text),
+        Ingest::TooLarge { .. } | Ingest::RecordTooLong { .. } | Ingest::TooManyRows { .. } => {
+            Problem::too_large(text)
+        }
+        Ingest::Work(_) if error.is_no_space() => Problem::no_space("the work directory has no space left"),
+        Ingest::Work(_) | Ingest::Unwanted | Ingest::Panicked => Problem::internal(text),
+    }
+}
+
+/// The answer where the store could not do what was asked.
+pub(crate) fn store_problem(error: &Store) -> Problem {
+    let text = error.to_string();
+    match error {
+        Store::Busy { .. } => Problem::conflict(text),
+        Store::NoSuchVersion { .. } => Problem::not_found(text),
+        Store::NoSpace(_) => Problem::no_space(text),
+        Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Setup(_) => Problem::unavailable(text),
+        Store::Miscounted { .. } | Store::Warnings(_) | Store::Corrupt(_) | Store::Other(_) => {
+            Problem::internal(text)
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The updater as a server: what it is made of, how it starts and how it stops.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::{HttpServer, web};
+use dataset::{Dataset, Datasets, DefinitionError};
+use prometheus::Registry;
+use service::{Health, HttpMetrics, StopTimes};
+use store::{LiveVersions, Reader, Store};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::Settings;
+use crate::load::Job;
+use crate::loads::{Load, Loads};
+use crate::metrics::Metrics;
+use crate::routes;
+
+/// What an updater is built from.
+#[derive(Debug)]
+pub struct Config {
+    /// The section `UPDATER`.
+    pub settings: Settings,
+    /// Where versions live.
+    pub store: Store,
+    /// Where metrics are registered.
+    pub registry: Registry,
+}
+
+/// Why an updater cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Anybody could write.
+    #[error(
+        "TABLESWAP_UPDATER_LISTEN is {0}, which others can reach: set TABLESWAP_UPDATER_TOKEN, or TABLESWAP_UPDATER_ANONYMOUS_WRITES=true if anybody may replace the data"
+    )]
+    Open(SocketAddr),
+    /// The file with the datasets cannot be read.
+    #[error("TABLESWAP_UPDATER_DATASETS: cannot read {path}")]
+    Datasets {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The datasets cannot be used.
+    #[error("TABLESWAP_UPDATER_DATASETS")]
+    Definition(#[from] DefinitionError),
+    /// The work directory cannot be used.
+    #[error("TABLESWAP_UPDATER_WORK_DIR: cannot use {path}")]
+    WorkDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another program has the port, or the address is not one of this machine.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+    /// A metric is registered twice, which is a defect.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// An updater that is bound to its port.
+pub struct App {
+    address: SocketAddr,
+    server: Server,
+    health: Health,
+    times: StopTimes,
+    shared: Arc<Shared>,
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) datasets: Datasets,
+    pub(crate) store: Store,
+    pub(crate) reader: Reader,
+    pub(crate) loads: Loads,
+    /// Where loads run: a request's own thread ends with its server.
+    pub(crate) runtime: Handle,
+    metrics: Metrics,
+}
+
+impl App {
+    /// Builds and binds an updater. Must be called within a multi-thread tokio runtime, which its loads run in.
+    pub fn build(config: Config) -> Result<Self, BuildError> {
+        let Config { settings, store, registry } = config;
+        if settings.is_open() {
+            return Err(BuildError::Open(settings.listen));
+        }
+        let work_dir = |source| BuildError::WorkDir { path: settings.work_dir.clone(), source };
+        let reader = store.reader();
+        registry.register(Box::new(LiveVersions::new(reader.clone())?))?;
+        let shared = Arc::new(Shared {
+            datasets: datasets(&settings)?,
+            loads: Loads::open(&settings.work_dir).map_err(work_dir)?,
+            runtime: Handle::current(),
+            metrics: Metrics::register(&registry)?,
+            reader,
+            store,
+            settings,
+        });
+        let listener = service::bind(shared.settings.listen)?;
+        let address = listener.local_addr()?;
+        let health = health(shared.store.clone());
+        let server = serve(listener, &shared, &health, &registry)?;
+        let times = StopTimes { notice: Duration::from_secs(shared.settings.stop_notice_seconds) };
+        Ok(Self { address, server, health, times, shared })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until `shutdown`. Loads that run then are aborted and leave nothing behind.
+    pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
+        let names: Vec<_> = self.shared.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+        info!(listen = %self.address, datasets = names.join(","), "updater started");
+        let drain = self.shared.loads.stop();
+        service::run(self.server, self.health, self.times, shutdown, drain).await
+    }
+}
+
+fn datasets(settings: &Settings) -> Result<Datasets, BuildError> {
+    let Some(path) = &settings.datasets else { return Ok(Datasets::built_in()?) };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| BuildError::Datasets { path: path.clone(), source })?;
+    Ok(Datasets::from_toml(&text)?)
+}
+
+fn health(store: Store) -> Health {
+    Health::new(Arc::new(move || {
+        let store = store.clone();
+        // The client is told what, the log why.
+        Box::pin(async move { store.check().await.map_err(|error| error.to_string()) })
+    }))
+}
+
+fn serve(
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    health: &Health,
+    registry: &Registry,
+) -> Result<Server, BuildError> {
+    let metrics = HttpMetrics::register(registry)?;
+    let (health, registry) = (health.clone(), registry.clone());
+    let (workers, stop_wait) = (shared.settings.workers, shared.settings.stop_wait_seconds);
+    let shared = web::Data::from(shared.clone());
+    let server = HttpServer::new(move || {
+        actix_web::App::new()
+            .wrap(from_fn(service::measure))
+            .app_data(shared.clone())
+            .configure(|config| service::configure(config, &registry, &metrics, &health))
+            .configure(routes::configure)
+            .default_service(web::route().to(service::nothing_there))
+    });
+    let server = server.workers(workers.max(1)).shutdown_timeout(stop_wait).disable_signals();
+    Ok(server.listen(listener)?.run())
+}
+
+impl Shared {
+    /// What the load of a file works with.
+    pub(crate) fn job(&self, dataset: Arc<Dataset>, load: Arc<Load>) -> Job {
+        Job {
+            store: self.store.clone(),
+            dataset,
+            limits: self.settings.limits(),
+            metrics: self.metrics.clone(),
+            load,
+        }
+    }
+}

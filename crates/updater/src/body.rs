@@ -1,0 +1,74 @@
+//! The bytes of an upload on their way from the connection to the load.
+//!
+//! A request and its load run in different tasks, so that neither can be half gone without the other knowing: the end
+//! of a body is said, and a body whose sender vanishes before that did not arrive whole.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::mpsc;
+
+/// So many pieces may wait between the connection and the load.
+const PIECES_WAITING: usize = 32;
+
+/// Makes the two ends.
+pub(crate) fn channel() -> (BodySender, Body) {
+    let (sender, receiver) = mpsc::channel(PIECES_WAITING);
+    (BodySender(sender), Body { receiver, ended: false })
+}
+
+enum Part {
+    Piece(Bytes),
+    Broken(io::Error),
+    End,
+}
+
+/// Where a request puts its bytes.
+pub(crate) struct BodySender(mpsc::Sender<Part>);
+
+/// The load wants no more bytes: it has ended, whatever the outcome.
+pub(crate) struct NotWanted;
+
+impl BodySender {
+    pub(crate) async fn send(&self, bytes: Bytes) -> Result<(), NotWanted> {
+        self.0.send(Part::Piece(bytes)).await.map_err(|_| NotWanted)
+    }
+
+    /// Says that the body cannot be read to its end.
+    pub(crate) async fn fail(self, error: io::Error) {
+        // If the load has ended already, it needs no reason.
+        let _ = self.0.send(Part::Broken(error)).await;
+    }
+
+    /// Says that this was all.
+    pub(crate) async fn end(self) {
+        let _ = self.0.send(Part::End).await;
+    }
+}
+
+/// Where a load gets its bytes.
+pub(crate) struct Body {
+    receiver: mpsc::Receiver<Part>,
+    ended: bool,
+}
+
+impl Stream for Body {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let part = std::task::ready!(self.receiver.poll_recv(cx));
+        self.ended = !matches!(part, Some(Part::Piece(_)));
+        Poll::Ready(match part {
+            Some(Part::Piece(bytes)) => Some(Ok(bytes)),
+            Some(Part::Broken(error)) => Some(Err(error)),
+            Some(Part::End) => None,
+            None => Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client went away"))),
+        })
+    }
+}

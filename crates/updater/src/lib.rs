@@ -1,0 +1,20 @@
+//! Upload to published version.
+//!
+//! A request hands its bytes to a load, which runs in a task of its own: it reads, sorts and checks the file, stages
+//! its rows, verifies them and publishes them, or says why not. Any answer but a 200 means that nothing was published.
+//!
+//! The way of an upload through the files: `routes/upload.rs` (the request), `body.rs` (its bytes), `load.rs` (the
+//! phases), then the crates ingest and store; `answer.rs` says what became of it.
+
+mod answer;
+mod app;
+mod body;
+mod compare;
+mod load;
+mod loads;
+mod metrics;
+mod routes;
+mod settings;
+
+pub use app::{App, BuildError, Config};
+pub use settings::Settings;

@@ -1,0 +1,52 @@
+//! What the updater measures of its loads.
+
+use std::time::Duration;
+
+use ingest::Rejects;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+use crate::loads::Phase;
+
+/// From a small file to a half hour.
+const BUCKETS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0];
+
+/// Counts and times of loads.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    loads: IntCounterVec,
+    phase_seconds: HistogramVec,
+    rejected_rows: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let loads = Opts::new("tableswap_loads_total", "Loads that ended, by what became of them.");
+        let seconds =
+            HistogramOpts::new("tableswap_load_phase_seconds", "Seconds that a load spent in a phase.");
+        let rejected = Opts::new("tableswap_rejected_rows_total", "Rows that were refused, by reason.");
+        let metrics = Self {
+            loads: IntCounterVec::new(loads, &["dataset", "outcome"])?,
+            phase_seconds: HistogramVec::new(seconds.buckets(BUCKETS.to_vec()), &["dataset", "phase"])?,
+            rejected_rows: IntCounterVec::new(rejected, &["dataset", "reason"])?,
+        };
+        registry.register(Box::new(metrics.loads.clone()))?;
+        registry.register(Box::new(metrics.phase_seconds.clone()))?;
+        registry.register(Box::new(metrics.rejected_rows.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(crate) fn outcome(&self, dataset: &str, outcome: &str) {
+        self.loads.with_label_values(&[dataset, outcome]).inc();
+    }
+
+    pub(crate) fn phase(&self, dataset: &str, phase: Phase, took: Duration) {
+        self.phase_seconds.with_label_values(&[dataset, phase.name()]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a file's rejects, once, when all of them are known.
+    pub(crate) fn rejects(&self, dataset: &str, rejects: &Rejects) {
+        for (code, count) in rejects.by_code() {
+            self.rejected_rows.with_label_values(&[dataset, code]).inc_by(*count);
+        }
+    }
+}

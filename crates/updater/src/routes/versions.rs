@@ -1,0 +1,78 @@
+//! Datasets and their versions: what is there, and going back to what was.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use dataset::Dataset;
+use serde_json::json;
+use service::Problem;
+use store::State;
+use tracing::info;
+
+use super::guard;
+use crate::answer::store_problem;
+use crate::app::Shared;
+
+/// The dataset of that name.
+pub(super) fn find(shared: &Shared, name: &str) -> Result<Arc<Dataset>, Problem> {
+    shared
+        .datasets
+        .get(name)
+        .cloned()
+        .ok_or_else(|| Problem::not_found(format!("there is no dataset `{name}`")))
+}
+
+/// `GET /datasets`.
+pub(super) async fn datasets(shared: web::Data<Shared>) -> HttpResponse {
+    let live = shared.reader.live();
+    let shown = |dataset: &Arc<Dataset>| {
+        let live = live.iter().find(|live| live.dataset == dataset.name);
+        json!({
+            "dataset": dataset.name,
+            "live": live.map(|live| live.version),
+            "rows": live.map(|live| live.rows),
+            "published_at": live.and_then(|live| live.published_at),
+            "schema": *dataset.schema,
+        })
+    };
+    HttpResponse::Ok().json(json!({ "datasets": shared.datasets.iter().map(shown).collect::<Vec<_>>() }))
+}
+
+/// `GET /datasets/{dataset}/versions`, newest first.
+pub(super) async fn list(
+    shared: web::Data<Shared>,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let dataset = find(&shared, &name)?;
+    let (store, name) = (shared.store.clone(), dataset.name.clone());
+    let read = shared.runtime.spawn(async move { store.versions(&name).await });
+    let versions = read.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;
+    let live = versions.iter().find(|entry| entry.state == State::Live).map(|entry| entry.version);
+    Ok(HttpResponse::Ok().json(json!({ "dataset": dataset.name, "live": live, "versions": versions })))
+}
+
+/// `POST /datasets/{dataset}/versions/{version}/activate`.
+pub(super) async fn activate(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    path: web::Path<(String, u32)>,
+) -> Result<HttpResponse, Problem> {
+    guard::may_write(&shared, &request)?;
+    let (name, version) = path.into_inner();
+    let dataset = find(&shared, &name)?;
+    let store = shared.store.clone();
+    // A client that goes away must not leave a swap half told.
+    let task = async move { store.publisher(&name).await?.activate(version).await };
+    let task = shared.runtime.spawn(shared.loads.tracker().track_future(task));
+    let activated = task.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;
+    info!(dataset = dataset.name, version, before = activated.before, "version activated");
+    Ok(HttpResponse::Ok().json(json!({
+        "dataset": dataset.name,
+        "version": activated.live.version,
+        "before": activated.before,
+    })))
+}
+
+fn gone(error: tokio::task::JoinError) -> Problem {
+    Problem::internal("the request stopped unexpectedly").because(error)
+}

@@ -1,0 +1,87 @@
+//! Settings of the section `UPDATER`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ingest::Limits;
+use serde::Deserialize;
+use service::Secret;
+use service::settings::parsed;
+
+/// What an operator can set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address and port to listen on. Default: `127.0.0.1:1322`.
+    #[serde(deserialize_with = "parsed")]
+    pub listen: SocketAddr,
+    /// A TOML file that defines the datasets. Default: the built-in dataset `promotions`.
+    pub datasets: Option<PathBuf>,
+    /// Directory for sort runs and reports of rejects. Default: `./data/.work`.
+    pub work_dir: PathBuf,
+    /// The token that a write must bring as `Authorization: Bearer`. Default: none, for a loopback address only.
+    pub token: Option<Secret>,
+    /// Take writes without a token on an address that others reach. Default: `false`.
+    pub anonymous_writes: bool,
+    /// Memory for sorting, in bytes. Default: 256 MiB.
+    pub sort_memory_bytes: usize,
+    /// Bytes of one upload as they come. Default: 1 TiB.
+    pub upload_bytes_max: u64,
+    /// Bytes of one upload after unpacking. Default: 1 TiB.
+    pub unpacked_bytes_max: u64,
+    /// Bytes of one record. Default: 1 MiB.
+    pub record_bytes_max: usize,
+    /// Rows of one upload. Default: 10,000,000,000.
+    pub rows_max: u64,
+    /// Rejects that a report keeps; all are counted. Default: 10,000.
+    pub report_rows_max: u64,
+    /// How long an upload may send nothing, in seconds. Default: 60.
+    pub idle_seconds: u64,
+    /// Threads that answer requests. Default: 2.
+    pub workers: usize,
+    /// From a signal to stop until connections are closed, in seconds. Default: 0.
+    pub stop_notice_seconds: u64,
+    /// How long open requests then have to end, in seconds. Default: 30.
+    pub stop_wait_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1322)),
+            datasets: None,
+            work_dir: "./data/.work".into(),
+            token: None,
+            anonymous_writes: false,
+            sort_memory_bytes: limits.sort_memory_bytes,
+            upload_bytes_max: limits.bytes_max,
+            unpacked_bytes_max: limits.unpacked_bytes_max,
+            record_bytes_max: limits.record_bytes_max,
+            rows_max: limits.rows_max,
+            report_rows_max: limits.report_rows_max,
+            idle_seconds: 60,
+            workers: 2,
+            stop_notice_seconds: 0,
+            stop_wait_seconds: 30,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether anybody who reaches the address may write.
+    pub(crate) fn is_open(&self) -> bool {
+        self.token.is_none() && !self.anonymous_writes && !self.listen.ip().is_loopback()
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            bytes_max: self.upload_bytes_max,
+            unpacked_bytes_max: self.unpacked_bytes_max,
+            record_bytes_max: self.record_bytes_max,
+            rows_max: self.rows_max,
+            report_rows_max: self.report_rows_max,
+            sort_memory_bytes: self.sort_memory_bytes,
+        }
+    }
+}
