@@ -6,7 +6,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// An answer that says why there is no other.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
-    more: Map<String, Value>,
+    more: Vec<(String, Value)>,
     retry_after_seconds: Option<u32>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -22,7 +22,7 @@ pub struct Problem {
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { status, code, detail, more: Map::new(), retry_after_seconds: None, source: None }
+        Self { status, code, detail, more: Vec::new(), retry_after_seconds: None, source: None }
     }
 
     /// 400: the request is not what the route takes.
@@ -89,7 +89,7 @@ impl Problem {
     /// Adds a member to the answer.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.more.push((name.to_owned(), value.into()));
         self
     }
 
@@ -167,7 +167,7 @@ mod tests {
         let problem = Problem::unavailable("the store is not available")
             .with("dataset", "promotions")
             .because(std::io::Error::other("connection refused by 10.0.0.1"));
-        insta::assert_snapshot!(problem.to_json(), @r#"{"dataset":"promotions","detail":"the store is not available","status":503,"title":"Service Unavailable","type":"urn:tableswap:problem:unavailable"}"#);
+        insta::assert_snapshot!(problem.to_json(), @r#"{"type":"urn:tableswap:problem:unavailable","title":"Service Unavailable","status":503,"detail":"the store is not available","dataset":"promotions"}"#);
         assert_eq!(chain(&problem), "the store is not available: connection refused by 10.0.0.1");
     }
 

@@ -39,7 +39,8 @@ pub struct LevelError(#[from] ParseError);
 
 /// Starts to log. A panic is a line like any other, so that it is not lost among them.
 pub fn init(settings: &LogSettings) -> Result<(), LevelError> {
-    let filter = EnvFilter::builder().parse(&settings.level)?;
+    // What actix says at start, this service says in its own line.
+    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", settings.level))?;
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match settings.format {

@@ -40,7 +40,7 @@ impl Store {
     pub fn open(settings: &Settings, metrics: &Metrics) -> Result<Self> {
         Ok(match &settings.url {
             StoreUrl::Embedded(root) => Self::Embedded(embedded::Embedded::open(root, metrics)?),
-            StoreUrl::Mariadb(opts) => Self::Mariadb(mariadb::Mariadb::open(opts.clone(), settings, metrics)),
+            StoreUrl::Mariadb(address) => Self::Mariadb(mariadb::Mariadb::open(address, settings, metrics)),
         })
     }
 

@@ -20,6 +20,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, Pool};
 
 use crate::{Entry, Error, Metrics, Result, Settings};
+pub use connect::Address;
 pub use publish::{Publisher, Staged, Staging};
 pub use read::Reader;
 
@@ -36,10 +37,10 @@ pub struct Mariadb {
 }
 
 impl Mariadb {
-    pub(crate) fn open(opts: Opts, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
+    pub(crate) fn open(address: &Address, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
-            pool: connect::pool(opts.clone(), settings.connections_max, settings.timeout_ms),
-            opts: connect::opts(opts),
+            pool: connect::pool(address, settings.connections_max, settings.timeout_ms),
+            opts: connect::opts(address),
             timeout: Duration::from_millis(settings.timeout_ms),
             swap_wait: Duration::from_millis(settings.swap_wait_ms),
             metrics: metrics.clone(),

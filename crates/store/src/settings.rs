@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use mysql_async::Opts;
 use serde::{Deserialize, Deserializer, de};
+
+use crate::mariadb::Address;
 
 /// Settings of the section `STORE`.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +34,7 @@ pub enum StoreUrl {
     /// A directory of this machine.
     Embedded(PathBuf),
     /// A database.
-    Mariadb(Opts),
+    Mariadb(Address),
 }
 
 impl std::str::FromStr for StoreUrl {
@@ -53,11 +54,7 @@ impl std::str::FromStr for StoreUrl {
         if !text.starts_with("mysql://") {
             return Err("expected embedded:DIRECTORY or mysql://user:password@host:port/database".into());
         }
-        let opts = Opts::from_url(&text).map_err(|error| error.to_string())?;
-        if opts.db_name().is_none_or(str::is_empty) {
-            return Err("the URL names no database: expected mysql://user:password@host:port/database".into());
-        }
-        Ok(Self::Mariadb(opts))
+        Address::from_url(&text).map(Self::Mariadb)
     }
 }
 
@@ -65,10 +62,7 @@ impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded(root) => write!(f, "embedded:{}", root.display()),
-            Self::Mariadb(opts) => {
-                let (host, port) = (opts.ip_or_hostname(), opts.tcp_port());
-                write!(f, "mysql://***@{host}:{port}/{}", opts.db_name().unwrap_or_default())
-            }
+            Self::Mariadb(address) => address.fmt(f),
         }
     }
 }

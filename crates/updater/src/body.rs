@@ -37,6 +37,11 @@ impl BodySender {
         self.0.send(Part::Piece(bytes)).await.map_err(|_| NotWanted)
     }
 
+    /// Waits until the load wants no more.
+    pub(crate) async fn not_wanted(&self) {
+        self.0.closed().await;
+    }
+
     /// Says that the body cannot be read to its end.
     pub(crate) async fn fail(self, error: io::Error) {
         // If the load has ended already, it needs no reason.

@@ -1,5 +1,6 @@
 //! Connections and their errors.
 
+use std::fmt;
 use std::time::Duration;
 
 use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
@@ -15,12 +16,34 @@ const SESSION: &str = "SET SESSION autocommit = 1, time_zone = '+00:00', \
 /// A publisher waits for its file for as long as that takes; but no statement of it waits for a lock for long.
 const PATIENT: &str = "SET SESSION wait_timeout = 604800, lock_wait_timeout = 5, net_read_timeout = 600";
 
+/// Where a database is, and who asks. Its `Debug` shows no password.
+#[derive(Clone)]
+pub struct Address(Opts);
+
+impl Address {
+    /// Reads `mysql://user:password@host:port/database`; the error does not repeat it.
+    pub(crate) fn from_url(url: &str) -> Result<Self, String> {
+        let opts = Opts::from_url(url).map_err(|error| error.to_string())?;
+        if opts.db_name().is_none_or(str::is_empty) {
+            return Err("the URL names no database: expected mysql://user:password@host:port/database".into());
+        }
+        Ok(Self(opts))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port) = (self.0.ip_or_hostname(), self.0.tcp_port());
+        write!(f, "mysql://***@{host}:{port}/{}", self.0.db_name().unwrap_or_default())
+    }
+}
+
 /// How often a silent connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How a connection is made that writes.
-pub(super) fn opts(opts: Opts) -> Opts {
-    OptsBuilder::from_opts(opts)
+pub(super) fn opts(address: &Address) -> Opts {
+    OptsBuilder::from_opts(address.0.clone())
         // A socket would go around whatever stands between the service and the port that it was given.
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
@@ -29,7 +52,7 @@ pub(super) fn opts(opts: Opts) -> Opts {
 }
 
 /// Connections for look-ups.
-pub(super) fn pool(opts: Opts, connections_max: usize, timeout_ms: u64) -> Pool {
+pub(super) fn pool(address: &Address, connections_max: usize, timeout_ms: u64) -> Pool {
     let constraints = PoolConstraints::new(0, connections_max.max(1)).unwrap_or_default();
     let pool = PoolOpts::new()
         .with_constraints(constraints)
@@ -38,7 +61,7 @@ pub(super) fn pool(opts: Opts, connections_max: usize, timeout_ms: u64) -> Pool 
         .with_inactive_connection_ttl(Duration::from_mins(1));
     // The server gives a query up when nobody waits for it any more.
     let limit = format!("SET SESSION max_statement_time = {}", timeout_ms.div_ceil(1000).max(1));
-    let builder = OptsBuilder::from_opts(opts)
+    let builder = OptsBuilder::from_opts(address.0.clone())
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
         .stmt_cache_size(64usize)

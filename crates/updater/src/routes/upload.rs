@@ -26,6 +26,7 @@ const FIELD: &str = "data";
 /// it sends does not see the answer.
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
+const DRAIN_PAUSE: Duration = Duration::from_millis(200);
 
 /// What can stand behind the question mark. A misspelled wish must not be a wish that is passed over.
 #[derive(Debug, Deserialize)]
@@ -197,13 +198,18 @@ where
     E: std::fmt::Display,
 {
     loop {
-        match tokio::time::timeout(idle, bytes.next()).await {
-            Ok(Some(Ok(piece))) => {
-                if sender.send(piece).await.is_err() {
-                    drain(bytes).await;
-                    return Pumped::NotWanted;
-                }
-            }
+        let next = tokio::select! {
+            // A client that is slow, or silent, learns at once that there is nothing more to send.
+            () = sender.not_wanted() => None,
+            next = tokio::time::timeout(idle, bytes.next()) => Some(next),
+        };
+        let Some(next) = next else {
+            drain(bytes).await;
+            return Pumped::NotWanted;
+        };
+        match next {
+            // If nobody takes it, the next turn sees that.
+            Ok(Some(Ok(piece))) => drop(sender.send(piece).await),
             Ok(Some(Err(error))) => return Pumped::Broken(io::Error::other(error.to_string())),
             Ok(None) => return Pumped::Whole,
             Err(_) => {
@@ -221,7 +227,8 @@ where
 {
     let all = async {
         let mut left = DRAIN_BYTES;
-        while let Some(Ok(piece)) = bytes.next().await {
+        // A client that pauses is waiting, or will read its answer when it goes on.
+        while let Ok(Some(Ok(piece))) = tokio::time::timeout(DRAIN_PAUSE, bytes.next()).await {
             left = left.saturating_sub(piece.len());
             if left == 0 {
                 return;

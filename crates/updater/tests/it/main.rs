@@ -1,0 +1,9 @@
+//! The real server on a port of its own, asked as a client asks it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod access;
+mod faults;
+mod harness;
+mod refusals;
+mod uploads;
+mod versions;
