@@ -1,0 +1,53 @@
+# Everything is set up by these two:
+#   make run    both servers in one process on files in ./data, with promotions.csv loaded
+#   make test   installs what is missing, then runs every check and every test
+.PHONY: run test check tools clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+sudo := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# make run ------------------------------------------------------------------------------------------------------------
+
+run: compiler
+	cargo build --release --package tableswap
+	target/release/tableswap serve --first-load promotions.csv
+
+# make test -----------------------------------------------------------------------------------------------------------
+
+test: compiler tools check
+	cargo test --workspace
+
+# Format, lints, documents.
+check: compiler
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items
+
+# What is missing -----------------------------------------------------------------------------------------------------
+
+# A linker and the C headers, for the parts of dependencies that are C.
+.PHONY: compiler
+compiler:
+	@command -v cc > /dev/null || $(MAKE) install PACKAGES="gcc libc6-dev"
+	@command -v cargo > /dev/null || { echo "Rust is missing: install it with rustup, then run make again"; exit 1; }
+
+# The database's programs without its service: tests start their own server, and no other is started or touched.
+tools: target/tools/usr/bin/promtool
+	@test -x /usr/sbin/mariadbd -a -x /usr/bin/mariadb || $(MAKE) install PACKAGES="mariadb-server-core mariadb-client-core"
+
+# Unpacked and not installed, because the package would start a Prometheus.
+target/tools/usr/bin/promtool:
+	mkdir -p target/tools
+	$(sudo) apt-get update --quiet --quiet
+	cd target/tools && apt-get download prometheus
+	dpkg-deb --extract target/tools/prometheus_*.deb target/tools
+	rm target/tools/prometheus_*.deb
+
+.PHONY: install
+install:
+	$(sudo) apt-get update --quiet --quiet
+	DEBIAN_FRONTEND=noninteractive $(sudo) apt-get install --yes --quiet --quiet --no-install-recommends $(PACKAGES)
+
+clean:
+	cargo clean
