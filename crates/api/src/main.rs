@@ -18,7 +18,9 @@ async fn run() -> anyhow::Result<()> {
     let environment = Environment::from_process()?;
     telemetry::init(&environment.section("LOG")?)?;
     let registry = service::registry()?;
-    let store = store::Store::open(&environment.section("STORE")?, &store::Metrics::register(&registry)?)?;
+    let metrics = store::Metrics::new()?;
+    metrics.register(&registry)?;
+    let store = store::Store::open(&environment.section("STORE")?, &metrics)?;
     let app = api::App::build(api::Config { settings: environment.section("API")?, store, registry })?;
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use error::{Error, Result};
 pub use ledger::{Counts, Entry, NewVersion, State};
-pub use metrics::{LiveVersions, Metrics};
+pub use metrics::{LiveVersions, Metrics, MetricsError};
 pub use publisher::{LiveRows, Published, Publisher, Staged, Staging};
 pub use reader::{Live, LookUp, Reader};
 pub use settings::{Settings, StoreUrl};

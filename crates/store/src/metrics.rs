@@ -6,6 +6,9 @@ use prometheus::{Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry
 
 use crate::Reader;
 
+/// Metrics that cannot be made or registered, which is a defect.
+pub type MetricsError = prometheus::Error;
+
 /// Measurements of both backends.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -22,20 +25,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the metrics and registers them.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let seconds = vec![
-            0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0,
-        ];
+    /// Makes the metrics.
+    pub fn new() -> prometheus::Result<Self> {
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
         };
         Ok(Self {
             swap_seconds: histogram(
@@ -46,22 +39,33 @@ impl Metrics {
             look_up_seconds: histogram(
                 "tableswap_store_look_up_seconds",
                 "Seconds that a look-up waits for the store.",
-                &seconds,
+                &[
+                    0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5,
+                    10.0,
+                ],
             )?,
             look_up_batch_size: histogram(
                 "tableswap_look_up_batch_size",
                 "Keys in one look-up of the store.",
                 &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
             )?,
-            pool_in_use: gauge(
+            pool_in_use: IntGauge::new(
                 "tableswap_store_connections_in_use",
                 "Connections to the database that look-ups use now.",
             )?,
-            pool_waiting: gauge(
+            pool_waiting: IntGauge::new(
                 "tableswap_store_connections_waiting",
                 "Look-ups that wait for a connection now.",
             )?,
         })
+    }
+
+    /// Shows them in a registry; each of two servers on one store has its own.
+    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        let histograms = [&self.swap_seconds, &self.look_up_seconds, &self.look_up_batch_size];
+        histograms.into_iter().try_for_each(|histogram| registry.register(Box::new(histogram.clone())))?;
+        let gauges = [&self.pool_in_use, &self.pool_waiting];
+        gauges.into_iter().try_for_each(|gauge| registry.register(Box::new(gauge.clone())))
     }
 }
 

@@ -18,7 +18,9 @@ async fn run() -> anyhow::Result<()> {
     let environment = Environment::from_process()?;
     telemetry::init(&environment.section("LOG")?)?;
     let registry = service::registry()?;
-    let store = store::Store::open(&environment.section("STORE")?, &store::Metrics::register(&registry)?)?;
+    let metrics = store::Metrics::new()?;
+    metrics.register(&registry)?;
+    let store = store::Store::open(&environment.section("STORE")?, &metrics)?;
     let app =
         updater::App::build(updater::Config { settings: environment.section("UPDATER")?, store, registry })?;
     let shutdown = CancellationToken::new();

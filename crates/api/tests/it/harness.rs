@@ -119,7 +119,7 @@ fn runtime() -> Runtime {
 
 fn open(url: &str) -> Store {
     let settings = store::Settings { url: url.parse().unwrap(), ..store::Settings::default() };
-    Store::open(&settings, &Metrics::register(&prometheus::Registry::new()).unwrap()).unwrap()
+    Store::open(&settings, &Metrics::new().unwrap()).unwrap()
 }
 
 impl Drop for Api {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
-use prometheus::Registry;
 use store::{Counts, Metrics, NewVersion, Published, Reader, Settings, Staging, State, Store};
 use testkit::{Database, MariaDb};
 
@@ -33,7 +32,7 @@ pub(crate) fn open(url: &str) -> Store {
 }
 
 pub(crate) fn open_with(settings: &Settings) -> Store {
-    Store::open(settings, &Metrics::register(&Registry::new()).unwrap()).unwrap()
+    Store::open(settings, &Metrics::new().unwrap()).unwrap()
 }
 
 impl Fixture {

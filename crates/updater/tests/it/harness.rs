@@ -124,7 +124,7 @@ impl Updater {
 fn build(settings: Settings, url: &str) -> App {
     let registry = service::registry().unwrap();
     let store = store::Settings { url: url.parse().unwrap(), ..store::Settings::default() };
-    let store = store::Store::open(&store, &store::Metrics::register(&registry).unwrap()).unwrap();
+    let store = store::Store::open(&store, &store::Metrics::new().unwrap()).unwrap();
     App::build(Config { settings, store, registry }).unwrap()
 }
 

@@ -1,0 +1,92 @@
+//! `tableswap check`: the very same validation as an upload's, without a server.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dataset::{Dataset, Datasets};
+use ingest::{Limits, Merged, Refusal, Rejects};
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
+
+use crate::Error;
+use crate::arguments::{Check, Servers};
+use crate::output::{complain, grouped, reject, say};
+
+/// How much of the file is read at once.
+const READ_BYTES: usize = 256 << 10;
+
+pub(crate) fn run(check: &Check, servers: &Servers) -> Result<ExitCode, Error> {
+    let datasets = match &check.datasets {
+        Some(path) => {
+            Datasets::from_toml(&fs::read_to_string(path).map_err(|error| Error::file(path, error))?)?
+        }
+        None => Datasets::built_in()?,
+    };
+    let dataset = datasets.get(&servers.dataset).cloned();
+    let dataset = dataset.ok_or_else(|| Error::NoDataset(servers.dataset.clone()))?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(examine(check, dataset))
+}
+
+async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error> {
+    let work_dir = tempfile::tempdir()?;
+    let report = work_dir.path().join("rejects.csv");
+    let (start, limits, guards) = (Instant::now(), Limits::default(), dataset.guards);
+    let body = ReaderStream::with_capacity(open(&check.file).await?, READ_BYTES);
+    let ingested = ingest::ingest(body, dataset, &limits, &report, Arc::default()).await;
+    let ingested = match ingested {
+        Ok(ingested) => ingested,
+        // What is wrong with the file is the answer; what is wrong with this machine is an error.
+        Err(error @ (ingest::Error::BrokenOff(_) | ingest::Error::Work(_) | ingest::Error::Panicked)) => {
+            return Err(error.into());
+        }
+        Err(error) => return refuse(&error.to_string(), None),
+    };
+    let (bytes, sha256, header) = (ingested.bytes, ingested.sha256.clone(), ingested.header);
+    let merged = ingested.into_rows().finish_unread().await?;
+    if let Some(path) = &check.report {
+        keep_report(&report, path, &merged)?;
+    }
+    let decided = Refusal::of_rejects(&guards, merged.rejects.count())
+        .and_then(|()| Refusal::of_rows(&guards, merged.rows, header, None));
+    if let Err(refusal) = decided {
+        return refuse(&refusal.to_string(), Some(&merged.rejects));
+    }
+    let (rows, duplicates, rejected) =
+        (grouped(merged.rows), grouped(merged.duplicates), grouped(merged.rejects.count()));
+    say(format_args!("the file is fine: {rows} rows, {rejected} rejected, {duplicates} duplicates"))?;
+    say(format_args!("{} bytes, sha256 {sha256}, {:.1} s", grouped(bytes), start.elapsed().as_secs_f64()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn open(path: &Path) -> Result<Box<dyn AsyncRead + Unpin + Send>, Error> {
+    if path == Path::new("-") {
+        return Ok(Box::new(tokio::io::stdin()));
+    }
+    let file = tokio::fs::File::open(path).await.map_err(|error| Error::file(path, error))?;
+    let is_dir = file.metadata().await.is_ok_and(|metadata| metadata.is_dir());
+    if is_dir { Err(Error::file(path, std::io::ErrorKind::IsADirectory.into())) } else { Ok(Box::new(file)) }
+}
+
+/// Puts the report where the user wants it; without a reject there is none.
+fn keep_report(report: &Path, path: &Path, merged: &Merged) -> Result<(), Error> {
+    if merged.rejects.has_report() {
+        fs::copy(report, path).map_err(|error| Error::file(path, error))?;
+    }
+    Ok(())
+}
+
+fn refuse(why: &str, rejects: Option<&Rejects>) -> Result<ExitCode, Error> {
+    complain(format_args!("the file would be refused: {why}"));
+    if let Some(rejects) = rejects {
+        for (code, count) in rejects.by_code() {
+            say(format_args!("{code}: {}", grouped(*count)))?;
+        }
+        for row in rejects.shown() {
+            say(reject(row.line, row.column.as_deref(), &row.value, &row.reason))?;
+        }
+    }
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,82 @@
+//! Why a command could not be carried out. A file that is refused is no error: that is an answer.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What stopped a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+    /// A server does not answer.
+    #[error("cannot reach {url}; `tableswap serve` starts both servers here")]
+    Unreachable {
+        /// Where it was asked.
+        url: String,
+        /// Why not.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// A server answers with something that is not ours.
+    #[error("{url} does not answer as a server of this project does: {why}")]
+    Foreign {
+        /// Where it was asked.
+        url: String,
+        /// What is wrong with the answer.
+        why: String,
+    },
+    /// A server says no.
+    #[error("{0}")]
+    Refused(String),
+    /// The datasets cannot be used.
+    #[error(transparent)]
+    Definition(#[from] dataset::DefinitionError),
+    /// There is no such dataset.
+    #[error("there is no dataset `{0}`: name one with --dataset, define it with --datasets")]
+    NoDataset(String),
+    /// The file could not be read as a dataset.
+    #[error(transparent)]
+    Ingest(#[from] ingest::Error),
+    /// There is nothing to go back to.
+    #[error("`{0}` has no previous version to go back to")]
+    NothingBefore(String),
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] service::SettingsError),
+    /// The level of the log cannot be used.
+    #[error(transparent)]
+    Level(#[from] service::telemetry::LevelError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The updater cannot start.
+    #[error(transparent)]
+    Updater(#[from] updater::BuildError),
+    /// The api cannot start.
+    #[error(transparent)]
+    Api(#[from] api::BuildError),
+    /// A metric is registered twice, which is a defect.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] store::MetricsError),
+}
+
+impl Error {
+    /// Whether nobody reads our output any more.
+    pub fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::File { path: path.into(), source }
+    }
+}

@@ -1,0 +1,134 @@
+//! Processes that are killed at any instant.
+
+use std::time::Duration;
+
+use testkit::http;
+use testkit::rows::{edition, promotion_id, promotion_json, promotions_csv};
+
+use crate::harness::{BACKENDS, Site, until};
+
+const ROWS: usize = 20_000;
+
+#[test]
+fn p3_an_updater_that_is_killed_at_any_instant_leaves_one_whole_version() {
+    for backend in BACKENDS {
+        let site = Site::new(backend);
+        let (mut updater, api) = (site.updater(), site.api());
+        assert_eq!(site.upload(promotions_csv(ROWS, edition(1, 1)).as_bytes()).status, 200);
+        let mut live = 1;
+        for round in 0..12 {
+            let file = promotions_csv(ROWS, edition(1, 100 + round));
+            let port = site.updater_port;
+            let request = http::head(
+                "PUT",
+                "/datasets/promotions",
+                port,
+                &[("content-length", &file.len().to_string())],
+            );
+            let request = [request.as_bytes(), file.as_bytes()].concat();
+            let answered = std::thread::spawn(move || http::try_request(port, &request));
+            // From before the first byte is parsed until after the swap, in steps.
+            std::thread::sleep(Duration::from_millis(60 * u64::from(round)));
+            updater.kill();
+            let answered = answered.join().unwrap().is_ok_and(|answer| answer.status == 200);
+            updater = site.updater();
+            let now = site.live().unwrap();
+            assert!(!answered || now > live, "{backend:?}: a 200 was answered, but version {now} is live");
+            let seed = if now > live { edition(1, 100 + round) } else { live_seed(&site, live) };
+            live = now;
+            for row in [0, ROWS / 2, ROWS - 1] {
+                let answer = site.get(&format!("/promotions/{}", promotion_id(1, row)));
+                assert_eq!(answer.text(), promotion_json(seed, row), "{backend:?}, round {round}");
+            }
+            remember(&site, live, seed);
+        }
+        // The next load needs no repair, and leaves nothing of the others.
+        until(|| site.upload(promotions_csv(ROWS, edition(1, 99)).as_bytes()).status == 200);
+        drop(api);
+        assert_eq!(leftovers(&site), Vec::<String>::new());
+    }
+}
+
+/// Which rows a version has, kept beside the store.
+fn remember(site: &Site, version: u64, seed: u64) {
+    site.file(&format!("seed-{version}"), seed.to_string());
+}
+
+fn live_seed(site: &Site, version: u64) -> u64 {
+    let file = std::fs::read_to_string(site.dir.path().join(format!("seed-{version}")));
+    file.map_or_else(|_| edition(1, 1), |seed| seed.parse().unwrap())
+}
+
+/// Files or tables of versions that are neither live nor kept.
+fn leftovers(site: &Site) -> Vec<String> {
+    let listed = http::get(site.updater_port, "/datasets/promotions/versions");
+    let versions = crate::harness::json(&listed)["versions"].as_array().unwrap().clone();
+    let staying = versions.iter().filter(|entry| entry["state"] == "live" || entry["state"] == "kept");
+    let staying: Vec<_> = staying.map(|entry| entry["version"].as_u64()).collect();
+    let number = |name: &str| {
+        name.trim_start_matches("promotions__").strip_prefix('v')?.trim_end_matches(".lmdb").parse().ok()
+    };
+    let others = ["promotions", "tableswap_versions", "catalog.json", "lock"];
+    let expected = |name: &String| others.contains(&name.as_str()) || staying.contains(&number(name));
+    there(site).into_iter().filter(|name| !expected(name)).collect()
+}
+
+/// All files or tables of the dataset.
+fn there(site: &Site) -> Vec<String> {
+    if let Some(database) = &site.database {
+        return database.execute("SHOW TABLES").lines().map(str::to_owned).collect();
+    }
+    let files = std::fs::read_dir(site.dir.path().join("data/promotions")).unwrap();
+    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn p4_a_paused_updater_that_wakes_up_late_publishes_nothing_over_a_newer_version() {
+    use std::io::Write;
+    let site = Site::new(crate::harness::Backend::Mariadb);
+    let updater = site.updater();
+    assert_eq!(site.upload(promotions_csv(100, edition(2, 1)).as_bytes()).status, 200);
+    let file = promotions_csv(100, edition(2, 2));
+    let mut slow = http::connect(site.updater_port).unwrap();
+    let head = http::head(
+        "PUT",
+        "/datasets/promotions",
+        site.updater_port,
+        &[("content-length", &file.len().to_string())],
+    );
+    slow.write_all(&[head.as_bytes(), &file.as_bytes()[..file.len() - 1]].concat()).unwrap();
+    until(|| http::get(site.updater_port, "/loads").text().contains("\"phase\":\"receiving\""));
+    // The lock is held by now; while its holder stands still, the database drops its connection.
+    until(|| !connections(&site).is_empty());
+    updater.pause();
+    for id in connections(&site) {
+        // One may have ended by itself.
+        let _ = site.database.as_ref().unwrap().try_execute(&format!("KILL {id}"));
+    }
+    let second = Site {
+        updater_port: testkit::free_port(),
+        api_port: 0,
+        dir: tempfile::tempdir().unwrap(),
+        database: site.database.clone(),
+    };
+    let _second = second.updater();
+    until(|| second.upload(promotions_csv(100, edition(2, 3)).as_bytes()).status == 200);
+    updater.resume();
+    slow.write_all(&file.as_bytes()[file.len() - 1..]).unwrap();
+    let answer = http::read_response(&mut std::io::BufReader::new(slow), false).unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let _api = site.api();
+    until(|| site.get("/readyz").status == 200);
+    let row = site.get(&format!("/promotions/{}", promotion_id(2, 7)));
+    assert_eq!(row.text(), promotion_json(edition(2, 3), 7));
+}
+
+/// The connections of the site's user.
+fn connections(site: &Site) -> Vec<String> {
+    let database = site.database.as_ref().unwrap();
+    let listed = database.execute(&format!(
+        "SELECT id FROM information_schema.processlist WHERE db = '{}' AND id <> CONNECTION_ID()",
+        database.name()
+    ));
+    listed.lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,9 @@
+//! The programs as their users run them: real processes, real ports, both stores.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod commands;
+mod crashes;
+mod harness;
+mod quick_start;
+mod readers;
+mod stops;
