@@ -24,10 +24,20 @@ fn a_bad_file_is_refused_with_its_rejects_as_the_updater_refuses_it() {
         + &good.lines().next().unwrap().replace(',', ",1");
     let file = site.file("bad.csv", bad);
     let output = site.command(&["check", &file, "--report", report.to_str().unwrap()]);
-    insta::assert_snapshot!(printed(&output), @"");
+    insta::assert_snapshot!(printed(&output), @r#"
+    not_timestamp: 1
+    not_uuid: 1
+      line 3, column id: "x": not a UUID
+      line 4, column expiration_date: "12018-09-28 12:53:36 +0200 CEST": not a time of the form %Y-%m-%d %H:%M:%S %z %Z
+    the file would be refused: 2 rows were refused, 0 are allowed
+    exit 1
+    "#);
     assert_eq!(std::fs::read_to_string(report).unwrap().lines().count(), 3);
     let file = site.file("cut.csv", "\"open");
-    insta::assert_snapshot!(printed(&site.command(&["check", &file])), @"");
+    insta::assert_snapshot!(printed(&site.command(&["check", &file])), @r"
+    the file would be refused: line 1: a quoted field is never closed
+    exit 1
+    ");
 }
 
 #[test]
@@ -38,21 +48,33 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
         let printed = printed(&site.command(arguments));
         printed.replace(&site.updater_port.to_string(), "1322").replace(&site.api_port.to_string(), "1321")
     };
-    insta::assert_snapshot!(say(&["check", "/no/such/file.csv"]), @"");
-    insta::assert_snapshot!(say(&["check", &file, "--dataset", "others"]), @"");
-    insta::assert_snapshot!(say(&["load", &file]), @"");
-    insta::assert_snapshot!(say(&["get", "x"]), @"");
+    insta::assert_snapshot!(say(&["check", "/no/such/file.csv"]), @r"
+    tableswap: cannot use /no/such/file.csv: No such file or directory (os error 2)
+    exit 2
+    ");
+    insta::assert_snapshot!(say(&["check", &file, "--dataset", "others"]), @r"
+    tableswap: there is no dataset `others`: name one with --dataset, define it with --datasets
+    exit 2
+    ");
+    insta::assert_snapshot!(say(&["load", &file]), @r"
+    tableswap: cannot reach http://127.0.0.1:1322/datasets/promotions?dry_run=false&force=false; `tableswap serve` starts both servers here: io: Connection refused (os error 111)
+    exit 2
+    ");
+    insta::assert_snapshot!(say(&["get", "x"]), @r"
+    tableswap: cannot reach http://127.0.0.1:1321/promotions/x; `tableswap serve` starts both servers here: io: Connection refused (os error 111)
+    exit 2
+    ");
 }
 
 #[test]
 fn a_newcomer_finds_every_command_in_the_help() {
     let site = Site::new(Backend::Embedded);
-    let help = printed(&site.command(&["help"]));
+    let help = printed(&site.command(&["--help"]));
     for command in ["serve", "check", "load", "get", "versions", "rollback", "generate"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(
-        printed(&site.command(&["help", "load"]))
+        printed(&site.command(&["load", "--help"]))
             .contains("Example: tableswap load promotions.csv --dry-run")
     );
 }
