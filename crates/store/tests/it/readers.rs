@@ -9,7 +9,7 @@ use crate::contract::contract;
 use crate::fixture::Fixture;
 
 contract!(
-    p1_p2_readers_see_whole_versions_in_their_order_while_twenty_are_published,
+    p1_readers_see_whole_versions_in_their_order_while_twenty_are_published,
     p7_a_version_is_seen_by_another_reader_once_its_publication_is_answered,
 );
 
@@ -39,7 +39,7 @@ async fn read(reader: Reader, stop: Arc<AtomicBool>, answers: Arc<AtomicU64>) {
     }
 }
 
-async fn p1_p2_readers_see_whole_versions_in_their_order_while_twenty_are_published(fixture: Fixture) {
+async fn p1_readers_see_whole_versions_in_their_order_while_twenty_are_published(fixture: Fixture) {
     publish(&fixture, 1).await;
     let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let reader = fixture.reader().await;

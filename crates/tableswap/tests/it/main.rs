@@ -6,4 +6,5 @@ mod crashes;
 mod harness;
 mod quick_start;
 mod readers;
+mod readme;
 mod stops;

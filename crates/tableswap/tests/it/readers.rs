@@ -41,7 +41,7 @@ fn read_many(port: u16, stop: &AtomicBool, answers: &AtomicU64) {
 }
 
 #[test]
-fn p1_p2_answers_are_wholly_of_the_version_they_name_while_twenty_are_published() {
+fn p1_answers_are_wholly_of_the_version_they_name_while_twenty_are_published() {
     for backend in BACKENDS {
         let site = Site::new(backend);
         let (_updater, _api) = (site.updater(), site.api());
@@ -64,5 +64,36 @@ fn p1_p2_answers_are_wholly_of_the_version_they_name_while_twenty_are_published(
         });
         assert!(answers.load(Ordering::Relaxed) > 200, "{backend:?}: {answers:?} answers");
         assert_eq!(site.live(), Some(u64::from(VERSIONS) + 1));
+    }
+}
+
+#[test]
+fn p2_versions_never_go_back_unless_somebody_rolls_back() {
+    for backend in BACKENDS {
+        let site = Site::new(backend);
+        let (_updater, _api) = (site.updater(), site.api());
+        let (stop, answers, newest) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        let path = format!("/promotions/{}", promotion_id(SEED, 1));
+        let version = || site.get(&path).header("x-dataset-version").unwrap().parse::<u64>().unwrap();
+        assert_eq!(site.upload(promotions_csv(50, edition(SEED, 1)).as_bytes()).status, 200);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let before = newest.load(Ordering::SeqCst);
+                    let seen = version();
+                    assert!(seen >= before, "went back from {before} to {seen}");
+                    newest.fetch_max(seen, Ordering::SeqCst);
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            for number in 2..=6 {
+                assert_eq!(site.upload(promotions_csv(50, edition(SEED, number)).as_bytes()).status, 200);
+            }
+            stop.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+        });
+        assert!(answers.load(Ordering::Relaxed) > 20);
+        let activate = http::post(site.updater_port, "/datasets/promotions/versions/5/activate", &[], b"");
+        assert_eq!((activate.status, version()), (200, 5));
     }
 }
