@@ -199,7 +199,7 @@ mod tests {
         Datasets::from_toml(toml).unwrap().only().unwrap().schema.as_ref().clone()
     }
 
-    fn optional<'a>(value: Option<Value<'a>>) -> Value<'a> {
+    fn optional(value: Option<Value<'_>>) -> Value<'_> {
         value.unwrap_or(Value::Null)
     }
 

@@ -101,7 +101,11 @@ impl Drop for InFlight {
 
 /// What the server could not do is an error; what a client did wrong is not.
 fn log(handler: &str, method: &str, code: u16, error: &actix_web::Error) {
-    let error = error.as_error::<Problem>().map_or_else(|| error.to_string(), |problem| chain(problem));
+    let problem = error.as_error::<Problem>();
+    if problem.is_some_and(Problem::is_logged) {
+        return;
+    }
+    let error = problem.map_or_else(|| error.to_string(), |problem| chain(problem));
     if code >= 500 {
         error!(handler, method, code, error, "request failed");
     } else {

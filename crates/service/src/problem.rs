@@ -17,12 +17,21 @@ pub struct Problem {
     more: Vec<(String, Value)>,
     retry_after_seconds: Option<u32>,
     source: Option<Box<dyn Error + Send + Sync>>,
+    logged: bool,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { status, code, detail, more: Vec::new(), retry_after_seconds: None, source: None }
+        Self {
+            status,
+            code,
+            detail,
+            more: Vec::new(),
+            retry_after_seconds: None,
+            source: None,
+            logged: false,
+        }
     }
 
     /// 400: the request is not what the route takes.
@@ -97,6 +106,16 @@ impl Problem {
     #[must_use]
     pub fn because(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: Some(source.into()), ..self }
+    }
+
+    /// Says that the failure stands in the log already.
+    #[must_use]
+    pub fn logged(self) -> Self {
+        Self { logged: true, ..self }
+    }
+
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged
     }
 
     /// The answer's body.

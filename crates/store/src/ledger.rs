@@ -96,12 +96,14 @@ pub(crate) struct Ledger {
     entries: Vec<Entry>,
     /// Versions whose entries changed and are not yet written.
     changed: BTreeSet<u32>,
+    /// The highest version whose rows were seen, whether or not it has an entry.
+    seen_max: u32,
 }
 
 impl Ledger {
     pub(crate) fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_by_key(|entry| entry.version);
-        Self { entries, changed: BTreeSet::new() }
+        Self { entries, ..Self::default() }
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -124,7 +126,7 @@ impl Ledger {
 
     /// Enters a new version, whose number is above all that were ever seen.
     pub(crate) fn begin(&mut self, new: NewVersion) -> u32 {
-        let version = self.entries.last().map_or(0, |entry| entry.version) + 1;
+        let version = self.entries.last().map_or(0, |entry| entry.version).max(self.seen_max) + 1;
         self.entries.push(Entry {
             version,
             state: State::Loading,
@@ -182,6 +184,7 @@ impl Ledger {
     /// Puts the entries right, where `live` is what readers really see and `present` are the other versions whose rows
     /// are there.
     pub(crate) fn reconcile(&mut self, live: Option<u32>, present: &[u32]) {
+        self.seen_max = live.iter().chain(present).copied().max().unwrap_or(0);
         if let Some(live) = live.filter(|live| self.live().map(|entry| entry.version) != Some(*live)) {
             self.swapped(live);
         }
@@ -279,6 +282,13 @@ mod tests {
         ledger.swapped(1);
         ledger.forget(0);
         assert_eq!(ledger.begin(new_version()), 3);
+    }
+
+    #[test]
+    fn a_number_that_only_a_table_remembers_is_not_used_again() {
+        let mut ledger = Ledger::default();
+        ledger.reconcile(Some(42), &[41, 43]);
+        assert_eq!(ledger.begin(new_version()), 44);
     }
 
     #[test]

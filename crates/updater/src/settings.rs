@@ -37,6 +37,8 @@ pub struct Settings {
     pub report_rows_max: u64,
     /// How long an upload may send nothing, in seconds. Default: 60.
     pub idle_seconds: u64,
+    /// How long an upload may take to arrive, in seconds; it keeps others out meanwhile. Default: 21600.
+    pub upload_seconds_max: u64,
     /// Threads that answer requests. Default: 2.
     pub workers: usize,
     /// From a signal to stop until connections are closed, in seconds. Default: 0.
@@ -61,6 +63,7 @@ impl Default for Settings {
             rows_max: limits.rows_max,
             report_rows_max: limits.report_rows_max,
             idle_seconds: 60,
+            upload_seconds_max: 21_600,
             workers: 2,
             stop_notice_seconds: 0,
             stop_wait_seconds: 30,

@@ -151,3 +151,50 @@ fn a_version_with_other_columns_and_another_key_is_followed() {
         );
     }
 }
+
+#[test]
+fn no_request_fails_while_versions_with_other_columns_are_published() {
+    let layouts = [
+        (ITEMS, "a;1", r#"{"code":"a","stock":1}"#),
+        (
+            r#"
+            [items]
+            key = "code"
+            columns = [{ name = "price", type = "decimal", precision = 4, scale = 2 }, { name = "code", type = "text", max = 5 }]"#,
+            "1.5;a",
+            r#"{"price":1.5,"code":"a"}"#,
+        ),
+        (
+            r#"
+            [items]
+            key = "code"
+            columns = [{ name = "code", type = "text", max = 12 }, { name = "stock", type = "boolean" }]"#,
+            "a;true",
+            r#"{"code":"a","stock":true}"#,
+        ),
+    ];
+    for backend in BACKENDS {
+        let api = Api::start(backend);
+        api.publish(layouts[0].0, &[layouts[0].1]);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let port = api.port;
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut answers = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let answer = http::get(port, "/items/a");
+                    assert_eq!(answer.status, 200, "{backend:?}: {}", answer.text());
+                    let version: usize = answer.header("x-dataset-version").unwrap().parse().unwrap();
+                    assert_eq!(answer.text(), layouts[(version - 1) % 3].2, "{backend:?}, version {version}");
+                    answers += 1;
+                }
+                answers
+            });
+            for (toml, row, _) in layouts.iter().cycle().skip(1).take(12) {
+                api.publish(toml, &[row]);
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(reader.join().unwrap() > 50);
+        });
+    }
+}

@@ -62,45 +62,46 @@ impl Reader {
         reader
     }
 
-    /// Looks at all catalogs once.
+    /// Looks at all catalogs once. One that cannot be read keeps its dataset where it was, and no other.
     fn follow(&self) {
         let before = self.seen.load();
-        let after = match self.look(&before) {
-            Ok(live) => Seen { live, error: None },
-            Err(error) => Seen { live: before.live.clone(), error: Some(error.to_string()) },
-        };
+        let mut after = Seen { live: before.live.clone(), error: None };
+        if let Err(error) = self.look(&mut after) {
+            after.error = Some(error.to_string());
+        }
         if let Some(error) = after.error.as_ref().filter(|error| before.error.as_ref() != Some(*error)) {
             error!(error, root = %self.root.display(), "cannot follow the live versions");
         }
         let same = |(name, live): (&String, &Arc<LiveSnapshot>)| {
             before.live.get(name).is_some_and(|before| Arc::ptr_eq(before, live))
         };
-        if after.error != before.error
-            || after.live.len() != before.live.len()
-            || !after.live.iter().all(same)
-        {
+        if after.error != before.error || !after.live.iter().all(same) {
             self.seen.store(Arc::new(after));
         }
     }
 
-    fn look(&self, before: &Seen) -> Result<HashMap<String, Arc<LiveSnapshot>>> {
-        let mut found = before.live.clone();
+    fn look(&self, seen: &mut Seen) -> Result<()> {
         for dir in fs::read_dir(&self.root)? {
             let dir = dir?;
             let Ok(dataset) = dir.file_name().into_string() else { continue };
             let Some(stamp) = Stamp::of(&dir.path()) else { continue };
-            if before.live.get(&dataset).is_some_and(|known| known.stamp == stamp) {
+            let known = seen.live.get(&dataset);
+            if known.is_some_and(|known| known.stamp == stamp) {
                 continue;
             }
-            if let Some(live) = self.open(&dir.path(), &dataset, stamp)? {
-                let (version, rows) = (live.live.version, live.live.rows);
-                if before.live.get(&dataset).is_none_or(|known| known.live.version != version) {
-                    info!(dataset, version, rows, "reads a new live version");
+            match self.open(&dir.path(), &dataset, stamp) {
+                Ok(Some(live)) => {
+                    let (version, rows) = (live.live.version, live.live.rows);
+                    if known.is_none_or(|known| known.live.version != version) {
+                        info!(dataset, version, rows, "reads a new live version");
+                    }
+                    seen.live.insert(dataset, Arc::new(live));
                 }
-                found.insert(dataset, Arc::new(live));
+                Ok(None) => {}
+                Err(error) => seen.error = Some(error.to_string()),
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn open(&self, dir: &Path, dataset: &str, stamp: Stamp) -> Result<Option<LiveSnapshot>> {

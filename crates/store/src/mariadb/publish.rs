@@ -33,6 +33,7 @@ pub struct Publisher {
 impl Publisher {
     pub(super) async fn lock(store: Arc<Mariadb>, dataset: &str) -> Result<Self> {
         let mut lock = store.connect().await?;
+        require_mariadb(&mut lock).await?;
         take_lock(&mut lock, dataset, 0).await?;
         ledger::create(&mut lock).await?;
         let live = table::live_version(&mut lock, dataset).await?;
@@ -185,6 +186,18 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+/// Refuses a server whose `RENAME TABLE` is not atomic in a crash, or that is no MariaDB.
+async fn require_mariadb(conn: &mut Conn) -> Result<()> {
+    let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
+    let version = version.unwrap_or_default();
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let new_enough = (numbers.next(), numbers.next()) >= (Some(10), Some(6));
+    if version.contains("MariaDB") && new_enough {
+        return Ok(());
+    }
+    Err(Error::Setup(format!("the database is {version}: MariaDB 10.6 or later is needed")))
 }
 
 /// Takes the dataset's lock, which ends with the connection.

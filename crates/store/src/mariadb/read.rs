@@ -13,7 +13,7 @@ use dataset::Value;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 
 use super::connect::{code, is_lost, server_code, timed_out};
@@ -87,7 +87,7 @@ impl Reader {
             let found = self.runtime.spawn(async move { reader.select(&expected, &parsed).await }).await?;
             match found {
                 Ok(Found::Rows(rows)) => return Ok(Some(LookUp { version: live.version, rows })),
-                Ok(Found::Moved) => self.renew().await?,
+                Ok(Found::Moved) => self.renew_from(live).await?,
                 Err(error) if attempt < ATTEMPTS && may_pass(&error) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -121,9 +121,15 @@ impl Reader {
         answer(live, keys, rows).map_err(|error| mysql_async::Error::Other(error.into()))
     }
 
-    /// Looks at the live versions at once.
-    async fn renew(&self) -> Result<()> {
-        let mut watch = self.watch.lock().await;
+    /// Looks again because `known` was not live any more, unless somebody else has looked meanwhile.
+    async fn renew_from(&self, known: &Arc<Live>) -> Result<()> {
+        let watch = self.watch.lock().await;
+        let newer = self.seen.load().live.get(&known.dataset).is_some_and(|live| !Arc::ptr_eq(live, known));
+        if newer { Ok(()) } else { self.renew(watch).await }
+    }
+
+    /// Looks at the live versions, whoever holds the place to look from.
+    async fn renew(&self, mut watch: MutexGuard<'_, Option<Conn>>) -> Result<()> {
         let looked = tokio::time::timeout(self.store.timeout, self.look(&mut watch)).await;
         let looked = looked.unwrap_or_else(|elapsed| Err(timed_out(elapsed)));
         let seen = self.seen.load();
@@ -182,7 +188,7 @@ impl Reader {
 async fn follow(reader: Weak<Reader>) {
     while let Some(reader) = reader.upgrade() {
         // What went wrong is kept for whoever asks, and was logged.
-        let _ = reader.renew().await;
+        let _ = reader.renew(reader.watch.lock().await).await;
         drop(reader);
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -191,7 +197,10 @@ async fn follow(reader: Weak<Reader>) {
 /// The version of the live table; nothing while a dataset has none.
 async fn version(conn: &mut Conn, dataset: &str) -> Result<Option<u32>> {
     match conn.query_first(format!("SELECT dataset_version FROM `{dataset}` LIMIT 1")).await {
-        Err(error) if server_code(&error) == Some(code::NO_SUCH_TABLE) => Ok(None),
+        // A table of that name that somebody else made has no such column.
+        Err(error) if matches!(server_code(&error), Some(code::NO_SUCH_TABLE | code::UNKNOWN_COLUMN)) => {
+            Ok(None)
+        }
         version => Ok(version?),
     }
 }

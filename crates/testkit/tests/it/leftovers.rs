@@ -16,7 +16,7 @@ fn live_and_wait() -> ! {
     let ready = format!("\nready {} {}\n", pid.trim(), server.data_dir().display());
     io::stdout().write_all(ready.as_bytes()).unwrap();
     loop {
-        sleep(Duration::from_secs(60));
+        sleep(Duration::from_mins(1));
     }
 }
 

@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use service::Problem;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::guard;
 use crate::app::Shared;
@@ -76,8 +77,8 @@ pub(super) async fn put(
     let source = request.headers().get("x-source").and_then(|source| source.to_str().ok());
     let upload = Upload { shared, dataset, wish: query.into_inner().into() };
     let running = upload.start(source.unwrap_or("a raw body"));
-    let idle = upload.idle();
-    let pumped = pump(payload, &running.sender, idle).await;
+    let patience = upload.patience();
+    let pumped = pump(payload, &running.sender, patience).await;
     running.settle(pumped).await
 }
 
@@ -100,6 +101,20 @@ struct Running {
     task: JoinHandle<Result<Report, Failure>>,
 }
 
+/// How long a client may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    idle: Duration,
+    end: Instant,
+}
+
+impl Patience {
+    /// Until when the next bytes must come.
+    fn next(self) -> Instant {
+        self.end.min(Instant::now() + self.idle)
+    }
+}
+
 /// How the bytes of a request came to their end.
 enum Pumped {
     Whole,
@@ -108,8 +123,10 @@ enum Pumped {
 }
 
 impl Upload {
-    fn idle(&self) -> Duration {
-        Duration::from_secs(self.shared.settings.idle_seconds.max(1))
+    fn patience(&self) -> Patience {
+        let settings = &self.shared.settings;
+        let idle = Duration::from_secs(settings.idle_seconds.max(1));
+        Patience { idle, end: Instant::now() + Duration::from_secs(settings.upload_seconds_max) }
     }
 
     /// Starts the load, which goes on by itself once it has all bytes.
@@ -131,8 +148,8 @@ impl Upload {
         };
         let source =
             field.content_disposition().and_then(|it| it.get_filename()).unwrap_or("a form").to_owned();
-        let running = self.start(&source);
-        let pumped = pump(&mut field, &running.sender, self.idle()).await;
+        let (running, patience) = (self.start(&source), self.patience());
+        let pumped = pump(&mut field, &running.sender, patience).await;
         drop(field);
         // Only behind the last boundary is the form whole.
         let pumped = match pumped {
@@ -154,7 +171,7 @@ impl Upload {
 
     /// The next field of a form, which must be the file.
     async fn next_field(&self, form: &mut Multipart) -> Result<Option<Field>, Problem> {
-        let next = tokio::time::timeout(self.idle(), form.next()).await;
+        let next = tokio::time::timeout_at(self.patience().next(), form.next()).await;
         let next = next.map_err(|_| Problem::bad_request("the form stopped in the middle"))?;
         let Some(field) = next else { return Ok(None) };
         let field = field.map_err(|error| {
@@ -186,13 +203,13 @@ impl Running {
                 let location = format!("/loads/{}", self.load.id);
                 Ok(HttpResponse::Ok().insert_header((header::LOCATION, location)).json(report))
             }
-            Err(failure) => Err(failure.problem(&self.load).because(failure)),
+            Err(failure) => Err(failure.problem(&self.load).logged()),
         }
     }
 }
 
 /// Hands the bytes of a stream to a load.
-async fn pump<S, E>(mut bytes: S, sender: &BodySender, idle: Duration) -> Pumped
+async fn pump<S, E>(mut bytes: S, sender: &BodySender, patience: Patience) -> Pumped
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
@@ -201,7 +218,7 @@ where
         let next = tokio::select! {
             // A client that is slow, or silent, learns at once that there is nothing more to send.
             () = sender.not_wanted() => None,
-            next = tokio::time::timeout(idle, bytes.next()) => Some(next),
+            next = tokio::time::timeout_at(patience.next(), bytes.next()) => Some(next),
         };
         let Some(next) = next else {
             drain(bytes).await;
@@ -213,7 +230,10 @@ where
             Ok(Some(Err(error))) => return Pumped::Broken(io::Error::other(error.to_string())),
             Ok(None) => return Pumped::Whole,
             Err(_) => {
-                let text = format!("no byte came for {} seconds", idle.as_secs());
+                let text = format!(
+                    "the client was too slow: no byte came for {} seconds, or all took too long",
+                    patience.idle.as_secs()
+                );
                 return Pumped::Broken(io::Error::new(io::ErrorKind::TimedOut, text));
             }
         }

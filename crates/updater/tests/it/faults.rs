@@ -53,6 +53,18 @@ fn a_client_that_sends_nothing_is_given_up() {
 }
 
 #[test]
+fn a_client_that_drips_is_given_up() {
+    let updater = Updater::with(Backend::Embedded, ITEMS, |settings| settings.upload_seconds_max = 1);
+    let mut client = http::connect(updater.port).unwrap();
+    client.write_all(head(&updater, 1000).as_bytes()).unwrap();
+    until(|| {
+        // Where the server has closed already, there is nothing to write to.
+        let _ = client.try_clone().unwrap().write_all(b"a");
+        outcomes(&updater) == ["broken_off"]
+    });
+}
+
+#[test]
 fn p4_two_uploads_at_once_are_one_upload_and_one_refusal() {
     for backend in BACKENDS {
         let updater = Updater::start(backend);
