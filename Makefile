@@ -19,7 +19,7 @@ test: compiler tools check
 	cargo test --workspace
 
 # Format, lints, documents.
-check: compiler
+check: compiler lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items
@@ -29,16 +29,24 @@ check: compiler
 # A linker and the C headers, for the parts of dependencies that are C.
 .PHONY: compiler
 compiler:
-	@command -v cc > /dev/null || $(MAKE) install PACKAGES="gcc libc6-dev"
+	@command -v cc > /dev/null && test -e /usr/include/stdlib.h || $(MAKE) install PACKAGES="gcc libc6-dev"
 	@command -v cargo > /dev/null || { echo "Rust is missing: install it with rustup, then run make again"; exit 1; }
+
+# A minimal Rust has neither of these.
+.PHONY: lints
+lints:
+	@cargo fmt --version > /dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version > /dev/null 2>&1 || rustup component add clippy
 
 # The database's programs without its service: tests start their own server, and no other is started or touched.
 tools: target/tools/usr/bin/promtool
 	@test -x /usr/sbin/mariadbd -a -x /usr/bin/mariadb || $(MAKE) install PACKAGES="mariadb-server-core mariadb-client-core"
+	@command -v curl gzip git > /dev/null || $(MAKE) install PACKAGES="curl gzip git"
 
 # Unpacked and not installed, because the package would start a Prometheus.
 target/tools/usr/bin/promtool:
 	mkdir -p target/tools
+	rm -f target/tools/prometheus_*.deb
 	$(sudo) apt-get update --quiet --quiet
 	cd target/tools && apt-get download prometheus
 	dpkg-deb --extract target/tools/prometheus_*.deb target/tools
@@ -47,7 +55,7 @@ target/tools/usr/bin/promtool:
 .PHONY: install
 install:
 	$(sudo) apt-get update --quiet --quiet
-	DEBIAN_FRONTEND=noninteractive $(sudo) apt-get install --yes --quiet --quiet --no-install-recommends $(PACKAGES)
+	$(sudo) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --quiet --no-install-recommends $(PACKAGES)
 
 clean:
 	cargo clean

@@ -102,7 +102,7 @@ fn serve(
     });
     let server = server
         .workers(settings.workers.max(1))
-        .max_connections(settings.connections_max)
+        .max_connections(settings.connections_max.max(1))
         .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
         .shutdown_timeout(settings.stop_wait_seconds)
         .disable_signals();

@@ -5,7 +5,8 @@ mod many;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, guard};
-use service::{Problem, wrong_method};
+use percent_encoding::percent_decode_str;
+use service::{Problem, Takes, route};
 use store::Reader;
 
 /// The header that says of which version an answer is.
@@ -13,16 +14,11 @@ const VERSION: HeaderName = HeaderName::from_static("x-dataset-version");
 
 /// Adds all routes of the api.
 pub(crate) fn configure(config: &mut ServiceConfig) {
-    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
         // A key may be called `lookup`, so this takes the path for its one method only.
         .service(web::resource("/{dataset}/lookup").guard(guard::Post()).to(many::post))
-        .service(service::route("/{dataset}/{key}", read().to(one)))
-        .service(
-            web::resource("/{dataset}")
-                .route(read().to(many::get))
-                .default_service(web::route().to(wrong_method)),
-        );
+        .service(route("/{dataset}/{key}", Takes::Reads, one))
+        .service(route("/{dataset}", Takes::Reads, many::get));
 }
 
 /// `GET /{dataset}/{key}`.
@@ -34,7 +30,9 @@ async fn one(
     let (dataset, key) = path.into_inner();
     let found = reader.look_up(&dataset, &[&key]).await.map_err(store_problem)?;
     let found = found.ok_or_else(|| no_dataset(&dataset))?;
-    let Some(json) = found.rows.into_iter().next().flatten() else {
+    // What is no text is no key; the path's decoder would have put a character in its place.
+    let is_text = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
+    let Some(json) = found.rows.into_iter().next().flatten().filter(|_| is_text) else {
         return Err(Problem::not_found(format!("`{dataset}` has no such key")).with("version", found.version));
     };
     let etag = format!("\"{dataset}-{}\"", found.version);

@@ -247,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn a_time_as_a_key_may_be_written_as_it_comes_and_as_it_is_shown() {
+        let column =
+            r#"{ name = "id", type = "timestamp", input = "%F %T %z", output = "%d.%m.%Y %H:%M:%S" }"#;
+        let datasets = Datasets::from_toml(&dataset("d", "", column)).unwrap();
+        let schema = &datasets.only().unwrap().schema;
+        let key = schema.parse_key("2018-08-04 05:32:31 +0200");
+        assert!(key.is_some());
+        assert_eq!(schema.parse_key("04.08.2018 03:32:31"), key);
+        assert_eq!(schema.parse_key("04.08.2018"), None);
+    }
+
+    #[test]
     fn a_misspelled_setting_is_refused() {
         assert!(refusal(&dataset("d", "max_reject = 1", ID)).contains("unknown field `max_reject`"));
     }

@@ -60,7 +60,14 @@ impl Schema {
 
     /// The key bytes of what somebody asks for; nothing where it can be no key of this dataset.
     pub fn parse_key(&self, text: &str) -> Option<Vec<u8>> {
-        let value = self.key().parse(text).ok().filter(|_| !text.is_empty())?;
+        let parsed = match &self.key().kind {
+            // Who copies a key from an answer has it as it is shown.
+            Kind::Timestamp(format) => {
+                format.parse(text).or_else(|_| format.parse_shown(text)).map(Value::Timestamp)
+            }
+            _ => self.key().parse(text),
+        };
+        let value = parsed.ok().filter(|_| !text.is_empty())?;
         let mut key = Vec::new();
         bytes::write_key(value, &mut key);
         Some(key)

@@ -56,10 +56,19 @@ impl TimestampFormat {
 
     /// The instant that `text` names, in microseconds since 1970.
     pub(crate) fn parse(&self, text: &str) -> Result<i64, Reason> {
+        self.parse_steps(&self.read, text)
+    }
+
+    /// The same, written as it is shown.
+    pub(crate) fn parse_shown(&self, text: &str) -> Result<i64, Reason> {
+        self.parse_steps(&self.show, text)
+    }
+
+    fn parse_steps(&self, steps: &[Step], text: &str) -> Result<i64, Reason> {
         let malformed = || Reason::NotTimestamp { input: self.input.clone() };
         let mut fields = Fields::default();
         let mut rest = text;
-        for step in &self.read {
+        for step in steps {
             rest = fields.read(*step, rest).ok_or_else(malformed)?;
         }
         if !rest.is_empty() {

@@ -18,6 +18,7 @@ pub struct Problem {
     retry_after_seconds: Option<u32>,
     source: Option<Box<dyn Error + Send + Sync>>,
     logged: bool,
+    allow: Option<&'static str>,
 }
 
 impl Problem {
@@ -31,6 +32,7 @@ impl Problem {
             retry_after_seconds: None,
             source: None,
             logged: false,
+            allow: None,
         }
     }
 
@@ -54,9 +56,9 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
-    /// 405: the route has other methods.
-    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+    /// 405: the route has other methods, these.
+    pub fn method_not_allowed(detail: impl Into<String>, allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail) }
     }
 
     /// 409: another load is running.
@@ -155,6 +157,9 @@ impl ResponseError for Problem {
         answer.insert_header((header::CONTENT_TYPE, "application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
             answer.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Some(methods) = self.allow {
+            answer.insert_header((header::ALLOW, methods));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));

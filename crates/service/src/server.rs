@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::error::JsonPayloadError;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, error};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, error, guard};
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,13 @@ pub async fn run(
         drain.await;
         handle.stop(true).await;
     };
-    tokio::join!(server, stop).0
+    // A server that ends by itself, which is a defect, must not be waited for.
+    let serve = async {
+        let ended = server.await;
+        shutdown.cancel();
+        ended
+    };
+    tokio::join!(serve, stop).0
 }
 
 /// Waits for a signal to stop.
@@ -60,29 +67,65 @@ pub async fn stop_signal() -> io::Result<()> {
 
 /// What every server has: health, metrics, and problem answers where actix would have others.
 pub fn configure(config: &mut ServiceConfig, registry: &Registry, metrics: &HttpMetrics, health: &Health) {
-    let refuse = |error: String| error::Error::from(Problem::bad_request(error));
     config
         .app_data(web::Data::new(registry.clone()))
         .app_data(web::Data::new(metrics.clone()))
         .app_data(web::Data::new(health.clone()))
-        .app_data(web::QueryConfig::default().error_handler(move |error, _| refuse(error.to_string())))
+        .app_data(
+            web::QueryConfig::default()
+                .error_handler(|error, _| Problem::bad_request(error.to_string()).into()),
+        )
         .app_data(
             web::PathConfig::default().error_handler(|error, request| not_there(request, &error.to_string())),
         )
-        .app_data(web::JsonConfig::default().error_handler(move |error, _| refuse(error.to_string())))
-        .service(route("/prometheus", web::get().to(metrics::exposition)))
-        .service(route("/healthz", web::get().to(health::healthz)))
-        .service(route("/readyz", web::get().to(health::readyz)));
+        .app_data(json_config())
+        .service(route("/prometheus", Takes::Reads, metrics::exposition))
+        .service(route("/healthz", Takes::Reads, health::healthz))
+        .service(route("/readyz", Takes::Reads, health::readyz));
 }
 
-/// A resource with one route, whose other methods are answered as a problem.
-pub fn route(path: &str, route: actix_web::Route) -> actix_web::Resource {
-    web::resource(path).route(route).default_service(web::route().to(wrong_method))
+/// A body is JSON whether or not its sender says so.
+fn json_config() -> web::JsonConfig {
+    let config = web::JsonConfig::default().content_type_required(false).content_type(|_| true);
+    config.error_handler(|error, _| {
+        let text = error.to_string();
+        match error {
+            JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
+                Problem::too_large(text).into()
+            }
+            _ => Problem::bad_request(text).into(),
+        }
+    })
 }
 
-/// Answers a method that a resource does not have.
-pub async fn wrong_method(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Err(Problem::method_not_allowed(format!("{} does not take {}", request.path(), request.method())))
+/// The methods that a resource takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes {
+    /// GET and HEAD.
+    Reads,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+}
+
+/// A resource, whose other methods are answered as a problem.
+pub fn route<F, Args>(path: &str, takes: Takes, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let (route, allow) = match takes {
+        Takes::Reads => (web::route().guard(guard::Any(guard::Get()).or(guard::Head())), "GET, HEAD"),
+        Takes::Post => (web::post(), "POST"),
+        Takes::Put => (web::put(), "PUT"),
+    };
+    let wrong_method = move |request: HttpRequest| {
+        let text = format!("{} does not take {}", request.path(), request.method());
+        std::future::ready(Err::<HttpResponse, _>(Problem::method_not_allowed(text, allow)))
+    };
+    web::resource(path).route(route.to(handler)).default_service(web::route().to(wrong_method))
 }
 
 /// Answers a path that no resource has.

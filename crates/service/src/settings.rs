@@ -67,11 +67,17 @@ pub enum SettingsError {
 impl Environment {
     /// Reads the variables of this process.
     pub fn from_process() -> Result<Self, SettingsError> {
-        // What is not Unicode is not one of ours.
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self::new(std::env::vars_os().filter_map(text))
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            // What has another name than ours is none of our business.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => variables.push((name, value)),
+                Err(_) if !name.starts_with(PREFIX) => {}
+                Err(_) => return Err(SettingsError::Malformed { name, why: "not valid UTF-8".into() }),
+            }
+        }
+        Self::new(variables)
     }
 
     /// Takes the variables from elsewhere.
@@ -101,38 +107,26 @@ impl Environment {
     pub fn section<T: DeserializeOwned>(&self, section: &str) -> Result<T, SettingsError> {
         let prefix = format!("{PREFIX}{section}_");
         let of_section = self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?, value)));
-        let values = of_section.map(|(name, value)| (name.to_owned(), value.clone()));
-        envy::from_iter(values).map_err(|error| self.explain(&prefix, &error))
+        let values: Vec<_> = of_section.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        envy::from_iter(values.clone()).map_err(|error| {
+            // The error may not say whose it is; but every setting has a default, so each can be tried alone.
+            let alone = |value: &&(String, String)| envy::from_iter::<_, T>([(*value).clone()]).is_err();
+            let culprit = values.iter().find(alone).map_or("", |(name, _)| name);
+            explain(&prefix, culprit, &error)
+        })
     }
+}
 
-    /// envy names a setting without its prefix, and in two ways; here it gets its full name.
-    fn explain(&self, prefix: &str, error: &envy::Error) -> SettingsError {
-        let text = match error {
-            envy::Error::MissingValue(name) => format!("missing field `{name}`"),
-            envy::Error::Custom(text) => text.clone(),
-        };
-        let full = |name: &str| format!("{prefix}{}", name.to_uppercase());
-        if let Some((name, known)) =
-            text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'))
-        {
-            let known = known.split('`').skip(1).step_by(2).map(full).collect::<Vec<_>>().join(", ");
-            return SettingsError::Unknown { name: full(name), known };
-        }
-        // "... while parsing value '...' provided by NAME", for what envy itself parses.
-        if let Some((why, name)) = text.rsplit_once(" provided by ") {
-            let why = why.split(" while parsing value '").next().unwrap_or(why);
-            return SettingsError::Malformed { name: full(name), why: why.to_owned() };
-        }
-        let name = self.culprit(prefix, &text).unwrap_or_else(|| prefix.trim_end_matches('_').to_owned());
-        SettingsError::Malformed { name, why: text }
+/// What is wrong with the variable, without what envy says around it: its value, which may be a secret, among that.
+fn explain(prefix: &str, culprit: &str, error: &envy::Error) -> SettingsError {
+    let text = error.to_string();
+    let full = |name: &str| format!("{prefix}{}", name.to_uppercase());
+    if let Some((name, known)) = text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
+        let known = known.split('`').skip(1).step_by(2).map(full).collect::<Vec<_>>().join(", ");
+        return SettingsError::Unknown { name: full(name), known };
     }
-
-    /// The one variable of the section that the message can be about, when it names none.
-    fn culprit(&self, prefix: &str, text: &str) -> Option<String> {
-        let mut ours = self.0.keys().filter(|name| name.starts_with(prefix));
-        let named = ours.clone().find(|name| text.contains(&name[prefix.len()..].to_lowercase()));
-        named.or_else(|| ours.next().filter(|_| ours.next().is_none())).cloned()
-    }
+    let why = text.split(" while parsing value '").next().unwrap_or(&text);
+    SettingsError::Malformed { name: full(culprit), why: why.to_owned() }
 }
 
 /// `TABLESWAP_API_PORT=tcp://10.0.0.1:1321`, `..._PORT_1321_TCP_ADDR`, `..._SERVICE_HOST`, `..._SERVICE_PORT_HTTP`.
@@ -147,7 +141,12 @@ fn is_service_link(name: &str, value: &str) -> bool {
 fn read_file(name: &str, path: &str) -> Result<String, SettingsError> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|source| SettingsError::File { name: name.into(), path: path.into(), source })?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        // A secret that is not there must not become one that everybody knows.
+        return Err(SettingsError::Malformed { name: name.into(), why: format!("{path} is empty") });
+    }
+    Ok(text.to_owned())
 }
 
 /// A value that is never shown.
@@ -173,7 +172,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Reads a setting with its own parser, so that its error is said with the setting's name. For `deserialize_with`.
+/// Reads a setting with the parser of its type, as it is written. For `deserialize_with`.
 pub fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: std::str::FromStr<Err: fmt::Display>,
@@ -223,6 +222,8 @@ mod tests {
         insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKER", "7")]), @"TABLESWAP_API_WORKER is no setting; the settings of this section are TABLESWAP_API_LISTEN, TABLESWAP_API_WORKERS, TABLESWAP_API_TOKEN");
         insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS", "many")]), @"TABLESWAP_API_WORKERS: invalid digit found in string");
         insta::assert_snapshot!(refusal(&[("TABLESWAP_API_LISTEN", "1321")]), @"TABLESWAP_API_LISTEN: invalid socket address syntax");
+        let two = [("TABLESWAP_API_WORKERS", "2"), ("TABLESWAP_API_LISTEN", "1321")];
+        insta::assert_snapshot!(refusal(&two), @"TABLESWAP_API_LISTEN: invalid socket address syntax");
         insta::assert_snapshot!(refusal(&[("TABLESWAP_APY_LISTEN", "1321")]), @"TABLESWAP_APY_LISTEN is no setting: sections are STORE, API, UPDATER and LOG");
     }
 
@@ -246,6 +247,7 @@ mod tests {
         assert!(format!("{api:?}").contains("token: Some(***)"));
         let both = [("TABLESWAP_API_TOKEN_FILE", path.as_str()), ("TABLESWAP_API_TOKEN", "x")];
         insta::assert_snapshot!(refusal(&both), @"TABLESWAP_API_TOKEN and TABLESWAP_API_TOKEN_FILE are both set: keep one");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_TOKEN_FILE", "/dev/null")]), @"TABLESWAP_API_TOKEN_FILE: /dev/null is empty");
         insta::assert_snapshot!(refusal(&[("TABLESWAP_API_TOKEN_FILE", "/no/such")]), @"TABLESWAP_API_TOKEN_FILE: cannot read /no/such");
     }
 }

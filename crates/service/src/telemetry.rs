@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Settings of the section `LOG`.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,12 +35,18 @@ impl Default for LogSettings {
 #[error(
     "TABLESWAP_LOG_LEVEL: expected error, warn, info, debug, trace or directives such as info,store=debug"
 )]
-pub struct LevelError(#[from] ParseError);
+pub struct LevelError;
 
 /// Starts to log. A panic is a line like any other, so that it is not lost among them.
 pub fn init(settings: &LogSettings) -> Result<(), LevelError> {
+    // A word that is no level would be taken for the name of a module, and everything else would fall silent.
+    let mut words = settings.level.split(',').filter(|part| !part.contains(['=', '[']));
+    if !words.all(|word| word.trim().parse::<LevelFilter>().is_ok()) {
+        return Err(LevelError);
+    }
     // What actix says at start, this service says in its own line.
-    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", settings.level))?;
+    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", settings.level));
+    let filter = filter.map_err(|_| LevelError)?;
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match settings.format {

@@ -62,7 +62,7 @@ pub enum Command {
     ///
     /// Example: tableswap rollback 41
     Rollback {
-        /// The version; without one, the newest that was kept.
+        /// The version; without one, the newest before the live one that was not withdrawn.
         version: Option<u32>,
     },
     /// Make a file of promotions to try things with.
@@ -74,7 +74,7 @@ pub enum Command {
 /// What `serve` takes.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Load this file if the dataset has no version yet.
+    /// Load this file if its dataset has no version yet: the only dataset, or else promotions.
     #[arg(long, value_name = "FILE")]
     pub first_load: Option<PathBuf>,
 }

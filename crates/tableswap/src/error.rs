@@ -19,7 +19,7 @@ pub enum Error {
     #[error("cannot write the output")]
     Output(#[from] io::Error),
     /// A server does not answer.
-    #[error("cannot reach {url}; `tableswap serve` starts both servers here")]
+    #[error("no answer from {url} (`tableswap serve` starts both servers here)")]
     Unreachable {
         /// Where it was asked.
         url: String,

@@ -38,11 +38,15 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     tokio::spawn(async move { service::stop_signal().await.map(|()| stop.cancel()) });
+    let dataset = updater.default_dataset().map(str::to_owned);
     let first_load = async {
-        if let Some(file) = &serve.first_load {
-            load_first(&store, file, updater_at, token.is_some()).await;
+        let Some(dataset) = dataset else { return Ok(()) };
+        if let Some(file) = &serve.first_load
+            && !load_first(&store, file, &dataset, updater_at, token.is_some()).await
+        {
+            return Ok(());
         }
-        say(welcome(updater_at, api_at))
+        say(welcome(&dataset, updater_at, api_at))
     };
     // One that ends early, which is a defect, ends the other too.
     let run = |app: Result<(), std::io::Error>| {
@@ -58,40 +62,47 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Loads a file through the updater's own door, unless there is something to serve already.
-async fn load_first(store: &Store, file: &Path, updater: SocketAddr, has_token: bool) {
-    let dataset = "promotions".to_owned();
-    match store.versions(&dataset).await {
-        Ok(versions) if versions.iter().any(|entry| entry.state == store::State::Live) => return,
-        Ok(_) if has_token => return warn!("the first load is left to whoever has the token"),
-        Ok(_) => {}
+/// Loads a file through the updater's own door, unless there is something to serve already. Says whether there is now.
+async fn load_first(store: &Store, file: &Path, dataset: &str, updater: SocketAddr, has_token: bool) -> bool {
+    match store.versions(dataset).await {
+        Ok(versions) if versions.iter().any(|entry| entry.state == store::State::Live) => return true,
+        Ok(_) if has_token => {
+            warn!(dataset, "the first load is left to whoever has the token");
+            return false;
+        }
+        Ok(_) => info!(file = %file.display(), dataset, "first load"),
         Err(error) => {
-            return warn!(error = service::chain(&error), "cannot see whether a first load is needed");
+            warn!(dataset, error = service::chain(&error), "cannot see whether a first load is needed");
+            return false;
         }
     }
-    info!(file = %file.display(), dataset, "first load");
     let load = Load { file: file.to_owned(), dry_run: false, force: false };
-    let (updater, api) = (format!("http://{updater}"), String::new());
+    let (updater, api, dataset) = (format!("http://{updater}"), String::new(), dataset.to_owned());
     let servers = Servers { updater, api, dataset, token_file: None };
     let loaded = tokio::task::spawn_blocking(move || crate::load::run(&load, &servers)).await;
-    if let Ok(Err(error)) = loaded {
-        warn!(error = service::chain(&error), "the first load did not succeed");
+    match loaded {
+        Ok(Ok(code)) => code == ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            warn!(error = service::chain(&error), "the first load did not succeed");
+            false
+        }
+        Err(_) => false,
     }
 }
 
 /// What to try next.
-fn welcome(updater: SocketAddr, api: SocketAddr) -> String {
+fn welcome(dataset: &str, updater: SocketAddr, api: SocketAddr) -> String {
     let (updater, api) = (updater.port(), api.port());
     format!(
         "
-Ready. In another terminal:
+Ready. In another terminal, with a file FILE.csv and a key KEY of it:
 
-  head -n 1 promotions.csv                                         # a row; its first field is an id
-  curl http://localhost:{api}/promotions/$(head -n 1 promotions.csv | cut -d, -f1)
-  curl http://localhost:{api}/promotions/test                       # 404
-  curl --form data=@promotions.csv http://localhost:{updater}/upload    # replaces the whole dataset
+  curl http://localhost:{api}/{dataset}/KEY
+  curl http://localhost:{api}/{dataset}/test
+  curl --form data=@FILE.csv http://localhost:{updater}/datasets/{dataset}/upload
   curl http://localhost:{api}/prometheus
 
+For the promotions.csv that ships, a key is its first field: head -n 1 promotions.csv
 Stop with Ctrl-C."
     )
 }

@@ -15,10 +15,12 @@ mod mariadb;
 mod nest;
 mod port;
 mod process;
+mod promtool;
 mod proxy;
 pub mod rows;
 
 pub use mariadb::{Database, MariaDb, PASSWORD};
 pub use port::free_port;
 pub use process::Server;
+pub use promtool::check_metrics;
 pub use proxy::{Fault, FaultProxy};

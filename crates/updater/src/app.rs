@@ -124,6 +124,11 @@ impl App {
         self.address
     }
 
+    /// The dataset that is meant where none is named: the only one, or else promotions.
+    pub fn default_dataset(&self) -> Option<&str> {
+        self.shared.default_dataset().map(|dataset| dataset.name.as_str())
+    }
+
     /// Runs until `shutdown`. Loads that run then are aborted and leave nothing behind.
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let names: Vec<_> = self.shared.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
@@ -171,6 +176,10 @@ fn serve(
 }
 
 impl Shared {
+    pub(crate) fn default_dataset(&self) -> Option<&Arc<Dataset>> {
+        self.datasets.only().or_else(|| self.datasets.get("promotions"))
+    }
+
     /// What the load of a file works with.
     pub(crate) fn job(&self, dataset: Arc<Dataset>, load: Arc<Load>) -> Job {
         Job {

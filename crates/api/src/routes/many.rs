@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use service::Problem;
 use store::Reader;
 
@@ -27,26 +28,32 @@ pub(super) async fn get(
 pub(super) async fn post(
     reader: web::Data<Reader>,
     dataset: web::Path<String>,
-    keys: web::Json<Vec<Value>>,
+    keys: web::Json<Vec<Box<RawValue>>>,
 ) -> Result<HttpResponse, Problem> {
-    let text = |key: &Value| match key {
-        Value::String(key) => Ok(key.clone()),
-        Value::Number(_) | Value::Bool(_) => Ok(key.to_string()),
-        _ => Err(Problem::bad_request("a key is a string, a number or a boolean")),
-    };
-    let keys = keys.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let keys = keys.iter().map(|key| text(key)).collect::<Result<Vec<_>, _>>()?;
     look_up(&reader, &dataset, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await
 }
 
-async fn look_up(reader: &Reader, dataset: &str, keys: &[&str]) -> Result<HttpResponse, Problem> {
-    if keys.is_empty() {
-        return Err(Problem::bad_request("no key is asked for: name them as ?id=A&id=B"));
+/// A key as it is written: a number must not lose digits on its way.
+fn text(key: &RawValue) -> Result<String, Problem> {
+    match key.get().as_bytes() {
+        [b'"', ..] => {
+            serde_json::from_str(key.get()).map_err(|error| Problem::bad_request(error.to_string()))
+        }
+        [b'-' | b'0'..=b'9' | b't' | b'f', ..] => Ok(key.get().to_owned()),
+        _ => Err(Problem::bad_request("a key is a string, a number or a boolean")),
     }
+}
+
+async fn look_up(reader: &Reader, dataset: &str, keys: &[&str]) -> Result<HttpResponse, Problem> {
     if keys.len() > KEYS_MAX {
         return Err(Problem::too_large(format!("{} keys are asked for, {KEYS_MAX} is the most", keys.len())));
     }
     let found =
         reader.look_up(dataset, keys).await.map_err(store_problem)?.ok_or_else(|| no_dataset(dataset))?;
+    if keys.is_empty() {
+        return Err(Problem::bad_request("no key is asked for: name them as ?id=A&id=B"));
+    }
     let mut body = format!("{{\"version\":{},\"found\":[", found.version).into_bytes();
     let mut missing = Vec::new();
     let before = body.len();

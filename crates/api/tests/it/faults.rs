@@ -1,8 +1,5 @@
 //! No version yet, no database, and metrics that a real Prometheus takes.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use testkit::{Fault, FaultProxy, MariaDb};
 
 use crate::harness::{Api, BACKENDS, ITEMS, until};
@@ -74,17 +71,6 @@ fn the_metrics_are_what_prometheus_expects() {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("secret-key"));
-        promtool(&text);
+        testkit::check_metrics(&text);
     }
-}
-
-/// Lets the real tool check the metrics; `make test` puts it there.
-fn promtool(metrics: &str) {
-    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/usr/bin/promtool");
-    let child =
-        Command::new(tool).args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut child = child.unwrap_or_else(|error| panic!("{tool}: {error}; `make test` installs it"));
-    child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

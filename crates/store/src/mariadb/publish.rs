@@ -20,6 +20,9 @@ use crate::{Error, FOLLOW_MS, Published, Result};
 /// How many live rows are given out at once.
 const SCAN_ROWS: usize = 4096;
 
+/// Long enough for the server to notice that a connection was closed whose load has just been answered.
+const LOCK_WAIT_SECONDS: u32 = 1;
+
 /// Holds the lock of a dataset, on the connection on which it swaps.
 #[derive(Debug)]
 pub struct Publisher {
@@ -34,7 +37,7 @@ impl Publisher {
     pub(super) async fn lock(store: Arc<Mariadb>, dataset: &str) -> Result<Self> {
         let mut lock = store.connect().await?;
         require_mariadb(&mut lock).await?;
-        take_lock(&mut lock, dataset, 0).await?;
+        take_lock(&mut lock, dataset, LOCK_WAIT_SECONDS).await?;
         ledger::create(&mut lock).await?;
         let live = table::live_version(&mut lock, dataset).await?;
         let ledger = Ledger::new(ledger::read(&mut lock, dataset).await?);
@@ -103,14 +106,24 @@ impl Publisher {
 
     pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {
         if Some(version) == self.live {
-            return self.published(version, self.live);
+            let published = self.published(version, self.live);
+            self.release().await;
+            return published;
         }
         if !self.ledger.can_activate(version) {
             return Err(Error::NoSuchVersion { dataset: self.dataset, version });
         }
         let before = self.swap(version).await?;
         tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
-        self.published(version, before)
+        let published = self.published(version, before);
+        self.release().await;
+        published
+    }
+
+    /// Lets others publish, before anybody is told that this is done.
+    async fn release(self) {
+        // A connection that does not answer any more holds no lock for long.
+        let _ = tokio::time::timeout(self.store.timeout, self.lock.disconnect()).await;
     }
 
     /// The swap, tried again while readers are in its way. Returns which version was live before.
@@ -269,6 +282,7 @@ impl Staging {
         // The loading connection goes first: while it has a statement under way, its table cannot be dropped.
         drop(self.loader);
         self.publisher.give_up(self.version, reason).await;
+        self.publisher.release().await;
         Ok(())
     }
 }
@@ -307,11 +321,14 @@ impl Staged {
         if let Err(error) = publisher.retain(keep_versions).await {
             warn!(dataset = publisher.dataset, %error, "an old version stays until the next load");
         }
-        publisher.published(version, before)
+        let published = publisher.published(version, before);
+        publisher.release().await;
+        published
     }
 
     pub(crate) async fn abort(mut self, reason: &str) -> Result<()> {
         self.publisher.give_up(self.version, reason).await;
+        self.publisher.release().await;
         Ok(())
     }
 }

@@ -57,11 +57,11 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
     exit 2
     ");
     insta::assert_snapshot!(say(&["load", &file]), @r"
-    tableswap: cannot reach http://127.0.0.1:1322/datasets/promotions?dry_run=false&force=false; `tableswap serve` starts both servers here: io: Connection refused (os error 111)
+    tableswap: no answer from http://127.0.0.1:1322/datasets/promotions?dry_run=false&force=false (`tableswap serve` starts both servers here): io: Connection refused (os error 111)
     exit 2
     ");
     insta::assert_snapshot!(say(&["get", "x"]), @r"
-    tableswap: cannot reach http://127.0.0.1:1321/promotions/x; `tableswap serve` starts both servers here: io: Connection refused (os error 111)
+    tableswap: no answer from http://127.0.0.1:1321/promotions/x (`tableswap serve` starts both servers here): io: Connection refused (os error 111)
     exit 2
     ");
 }
@@ -134,4 +134,19 @@ fn a_dataset_is_loaded_looked_up_and_rolled_back_on_both_stores() {
         );
         assert!(refused.ends_with("exit 1"));
     }
+}
+
+#[test]
+fn a_load_brings_its_token_and_is_told_when_it_is_missing() {
+    let site = Site::new(Backend::Embedded);
+    let _updater = site.updater_with(&[("TABLESWAP_UPDATER_TOKEN", "s3cret")]);
+    // Larger than any buffer on the way, so that the answer comes while the file is still being sent.
+    let (file, token) = (site.file("1.csv", promotions_csv(100_000, 1)), site.file("token", "s3cret\n"));
+    let refused = printed(&site.command(&["load", &file]));
+    assert!(
+        refused.contains("send the token as `Authorization: Bearer TOKEN`") && refused.ends_with("exit 1"),
+        "{refused}"
+    );
+    let loaded = printed(&site.command(&["load", &file, "--token-file", &token]));
+    assert!(loaded.starts_with("promotions version 1 is live: 100,000 rows"), "{loaded}");
 }

@@ -21,8 +21,9 @@ fn try_out(site: &Site) {
     let row = site.get(&format!("/promotions/{id}"));
     assert_eq!((row.status, json(&row)["id"].as_str()), (200, Some(id.as_str())));
     assert_eq!(site.get("/promotions/test").status, 404);
-    assert_eq!(site.get("/prometheus").status, 200);
-    assert_eq!(http::get(site.updater_port, "/prometheus").status, 200);
+    for port in [site.api_port, site.updater_port] {
+        testkit::check_metrics(&http::get(port, "/prometheus").text());
+    }
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn the_first_load_happens_once() {
     let site = Site::new(Backend::Embedded);
     let file = site.file("first.csv", testkit::rows::promotions_csv(100, 1));
     let server = site.serve(&["--first-load", &file]);
-    until(|| server.log().contains("Ready. In another terminal:"));
+    until(|| server.log().contains("Ready. In another terminal"));
     assert_eq!(
         site.get(&format!("/promotions/{}", testkit::rows::promotion_id(1, 7))).text(),
         testkit::rows::promotion_json(1, 7)
@@ -57,7 +58,7 @@ fn the_first_load_happens_once() {
     server.terminate();
     assert!(server.wait(std::time::Duration::from_secs(20)).success(), "{}", server.log());
     let server = site.serve(&["--first-load", &file]);
-    until(|| server.log().contains("Ready. In another terminal:"));
+    until(|| server.log().contains("Ready. In another terminal"));
     assert_eq!(site.live(), Some(1));
     assert!(!server.log().contains("first load"), "{}", server.log());
 }
@@ -95,4 +96,41 @@ fn p7_every_api_sees_a_version_once_its_upload_is_answered() {
             }
         }
     }
+}
+
+#[test]
+fn the_commands_of_the_readme_do_what_it_says_word_for_word() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    let quick_start = readme.split_once("## Quick start").unwrap().1.split_once("```sh\n").unwrap().1;
+    let commands: Vec<_> = quick_start.split_once("```").unwrap().0.lines().collect();
+    let site = Site::new(Backend::Embedded);
+    let server = site.serve(&[]);
+    until(|| server.log().contains("Ready. In another terminal"));
+    site.file("promotions.csv", shipped().0);
+    let run = |command: &str| {
+        let ports = [("1322", site.updater_port), ("1321", site.api_port)];
+        let command = ports.iter().fold(command.to_owned(), |it, (from, to)| {
+            it.replace(&format!("localhost:{from}"), &format!("localhost:{to}"))
+        });
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("{command} --silent --show-error")])
+            .current_dir(site.dir.path())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let answers: Vec<_> = commands.iter().map(|command| run(command)).collect();
+    assert_eq!(answers.len(), 4);
+    assert!(
+        answers[0].contains(r#""version":1,"status":"published","rows":200000,"rejected":0"#),
+        "{}",
+        answers[0]
+    );
+    assert_eq!(
+        answers[1],
+        r#"{"id":"84bd5481-ace4-4d45-806e-8365980105d9","price":84.269357,"expiration_date":"2018-06-03 04:16:18"}"#
+    );
+    assert!(answers[2].contains("\"status\":404"), "{}", answers[2]);
+    testkit::check_metrics(&answers[3]);
+    assert!(run(commands[0]).contains(r#""version":1,"status":"unchanged""#));
 }

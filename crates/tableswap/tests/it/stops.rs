@@ -53,6 +53,8 @@ fn a_setting_that_is_wrong_stops_the_start_and_is_named() {
             "TABLESWAP_STORE_URL: expected embedded:DIRECTORY or mysql://",
         ),
         ("TABLESWAP_LOG_LEVEL", "loud=louder", "TABLESWAP_LOG_LEVEL: expected error, warn"),
+        ("TABLESWAP_LOG_LEVEL", "inof", "TABLESWAP_LOG_LEVEL: expected error, warn"),
+        ("TABLESWAP_UPDATER_TOKEN_FILE", "/dev/null", "TABLESWAP_UPDATER_TOKEN_FILE: /dev/null is empty"),
         (
             "TABLESWAP_UPDATER_DATASETS",
             "/no/such.toml",

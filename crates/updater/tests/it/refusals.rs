@@ -2,7 +2,7 @@
 
 use testkit::http;
 
-use crate::harness::{BACKENDS, Updater, json};
+use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json};
 
 /// A file of five good rows.
 const GOOD: &str = "a,1.5,\nb,2,2018-08-04 05:32:31 +0200 CEST\nc,3,\nd,4,\ne,5,\n";
@@ -123,54 +123,65 @@ fn a_format_that_is_not_read() {
 }
 
 #[test]
-fn a_gzip_stream_that_is_cut() {
+fn a_gzip_or_zstd_stream_that_is_cut() {
     refused(&gzip(GOOD.as_bytes())[..40], 422, "the gzip data is damaged or cut off", &[]);
+    refused(&zstd(GOOD.as_bytes())[..40], 422, "the zstd data is damaged or cut off", &[]);
 }
 
 #[test]
-fn a_bomb() {
-    for backend in BACKENDS {
-        let updater =
-            Updater::with(backend, crate::harness::ITEMS, |settings| settings.unpacked_bytes_max = 1 << 20);
-        let answer = updater.put(gzip("a,1,\n".repeat(1_000_000).as_bytes()));
+fn a_bomb_of_either_packing() {
+    let rows = "a,1,\n".repeat(1_000_000);
+    for (backend, bomb) in
+        [(Backend::Embedded, gzip(rows.as_bytes())), (Backend::Mariadb, zstd(rows.as_bytes()))]
+    {
+        let updater = Updater::with(backend, ITEMS, |settings| settings.unpacked_bytes_max = 1 << 20);
+        assert_eq!(updater.put(GOOD).status, 200);
+        let answer = updater.put(bomb);
         assert_eq!(answer.status, 413);
         assert_eq!(json(&answer)["detail"], "the file is larger than 1048576 bytes when unpacked");
-        assert_eq!(updater.versions(), "");
+        assert_eq!(updater.versions(), "1:live ");
     }
 }
 
 #[test]
 fn a_form_with_another_field_or_no_form_or_two_files() {
-    let updater = Updater::start(crate::harness::Backend::Embedded);
-    let answer = updater.post("file", GOOD.as_bytes());
-    assert_eq!(answer.status, 400);
-    assert_eq!(json(&answer)["detail"], "the form has the field `file`; send the file as the field `data`");
-    let answer = http::post(updater.port, "/upload", &[("content-type", "text/csv")], GOOD.as_bytes());
-    assert_eq!(answer.status, 400);
-    assert!(
-        json(&answer)["detail"].as_str().unwrap().starts_with("not a form with the file as its field `data`")
-    );
-    let answer = http::post(updater.port, "/upload", &[], b"");
-    assert_eq!(answer.status, 400);
-    let (content_type, body) = http::multipart("data", "a.csv", GOOD.as_bytes());
-    let boundary = content_type.split_once("boundary=").unwrap().1.trim_matches('"');
-    let body = String::from_utf8(body).unwrap();
-    let twice = body.replace(&format!("--{boundary}--"), "") + &body;
-    let answer = http::post(updater.port, "/upload", &[("content-type", &content_type)], twice.as_bytes());
-    assert_eq!((answer.status, updater.versions().as_str()), (400, ""), "{}", answer.text());
+    for backend in BACKENDS {
+        let updater = Updater::start(backend);
+        assert_eq!(updater.put(GOOD).status, 200);
+        let other = GOOD.replace('1', "7");
+        let answer = updater.post("file", other.as_bytes());
+        assert_eq!(answer.status, 400);
+        assert_eq!(
+            json(&answer)["detail"],
+            "the form has the field `file`; send the file as the field `data`"
+        );
+        let answer = http::post(updater.port, "/upload", &[("content-type", "text/csv")], other.as_bytes());
+        assert_eq!(answer.status, 400);
+        let detail = json(&answer)["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with("not a form with the file as its field `data`"), "{detail}");
+        assert_eq!(http::post(updater.port, "/upload", &[], b"").status, 400);
+        let (content_type, body) = http::multipart("data", "a.csv", other.as_bytes());
+        let boundary = content_type.split_once("boundary=").unwrap().1.trim_matches('"');
+        let body = String::from_utf8(body).unwrap();
+        let twice = body.replace(&format!("--{boundary}--"), "") + &body;
+        let answer =
+            http::post(updater.port, "/upload", &[("content-type", &content_type)], twice.as_bytes());
+        assert_eq!((answer.status, updater.versions().as_str()), (400, "1:live "), "{}", answer.text());
+    }
 }
 
 #[test]
 fn a_misspelled_wish() {
-    let updater = Updater::start(crate::harness::Backend::Embedded);
-    let answer = updater.put_with("?dryrun=true", GOOD);
-    assert_eq!((answer.status, updater.versions().as_str()), (400, ""));
+    let updater = Updater::start(Backend::Embedded);
+    assert_eq!(updater.put(GOOD).status, 200);
+    let answer = updater.put_with("?dryrun=true", GOOD.replace('1', "7"));
+    assert_eq!((answer.status, updater.versions().as_str()), (400, "1:live "));
     assert!(answer.text().contains("unknown field `dryrun`"), "{}", answer.text());
 }
 
 #[test]
 fn a_dataset_or_a_path_or_a_method_that_is_not_there() {
-    let updater = Updater::start(crate::harness::Backend::Embedded);
+    let updater = Updater::start(Backend::Embedded);
     assert_eq!(http::put(updater.port, "/datasets/others", &[], GOOD.as_bytes()).status, 404);
     assert_eq!(http::get(updater.port, "/nothing").status, 404);
     let answer = http::get(updater.port, "/upload");
@@ -178,15 +189,18 @@ fn a_dataset_or_a_path_or_a_method_that_is_not_there() {
     insta::assert_snapshot!(answer.text(), @r#"{"type":"urn:tableswap:problem:method-not-allowed","title":"Method Not Allowed","status":405,"detail":"/upload does not take GET"}"#);
 }
 
-/// Packs with the machine's own gzip.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    use std::process::{Command, Stdio};
-    let mut child = Command::new("gzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let bytes = bytes.to_vec();
-    let feed = std::thread::spawn(move || stdin.write_all(&bytes).unwrap());
-    let packed = child.wait_with_output().unwrap().stdout;
-    feed.join().unwrap();
+    pack(async_compression::tokio::bufread::GzipEncoder::new(bytes))
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    pack(async_compression::tokio::bufread::ZstdEncoder::new(bytes))
+}
+
+fn pack(mut encoder: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
+    use tokio::io::AsyncReadExt;
+    let mut packed = Vec::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(encoder.read_to_end(&mut packed)).unwrap();
     packed
 }
