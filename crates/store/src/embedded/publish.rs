@@ -40,7 +40,11 @@ impl Publisher {
         snapshots: Arc<Snapshots>,
         metrics: Metrics,
     ) -> Result<Self> {
-        fs::create_dir_all(&dir)?;
+        if !dir.exists() {
+            fs::create_dir_all(&dir)?;
+            // Its name must survive a power cut as what is in it does.
+            dir.parent().map_or(Ok(()), sync_dir)?;
+        }
         let lock = File::options().create(true).append(true).open(dir.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -127,7 +131,7 @@ impl Publisher {
         self.ledger.swapped(version);
         if let Err(error) = self.write_catalog() {
             // The rename may have happened all the same: what the catalog says is what readers see.
-            if Catalog::read(&self.dir)?.is_none_or(|catalog| catalog.live != Some(version)) {
+            if self.live_on_disk().ok().flatten() != Some(version) {
                 (self.live, self.ledger) = (before, ledger);
                 return Err(error);
             }
@@ -151,8 +155,22 @@ impl Publisher {
         Catalog::new(self.live, self.ledger.entries().to_vec()).write(&self.dir)
     }
 
+    fn live_on_disk(&self) -> Result<Option<u32>> {
+        Ok(Catalog::read(&self.dir)?.and_then(|catalog| catalog.live))
+    }
+
     /// Enters that a version failed and removes its files. What cannot be done now is done by the next publisher.
     fn give_up(&mut self, version: u32, reason: &str) {
+        // Whatever went wrong, what readers may be looking at is not touched.
+        match self.live_on_disk() {
+            Ok(live) if live == self.live && live != Some(version) => {}
+            _ => {
+                return warn!(
+                    dataset = self.dataset,
+                    version, "the catalog is not as expected, nothing is removed"
+                );
+            }
+        }
         self.ledger.failed(version, reason);
         let written = self.write_catalog();
         let paths = [staging_path(&self.dir, version), snapshot::path(&self.dir, version)];

@@ -29,22 +29,22 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
 const COLUMNS: &str = "dataset, version, state, row_count, rejected, duplicates, bytes, sha256, source, forced, \
     started_at, published_at, reason, columns_json";
 
-/// As many versions are looked back at. Those that stay for a rollback are always among them.
-const ENTRIES_MAX: usize = 1000;
+/// So far back it is looked at versions whose rows are gone.
+const GONE_MAX: u32 = 1000;
 
 pub(super) async fn create(conn: &mut Conn) -> Result<()> {
     Ok(conn.query_drop(CREATE).await?)
 }
 
-/// The newest entries of a dataset, oldest first; none where there is no ledger yet.
+/// The entries of a dataset, oldest first; none where there is no ledger yet.
 pub(super) async fn read(conn: &mut Conn, dataset: &str) -> Result<Vec<Entry>> {
     let select = format!(
-        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = ? ORDER BY version DESC LIMIT {ENTRIES_MAX}"
+        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = :dataset AND (state NOT IN ('dropped', 'failed') \
+         OR version + {GONE_MAX} > (SELECT MAX(version) FROM tableswap_versions WHERE dataset = :dataset)) \
+         ORDER BY version"
     );
-    let rows = conn.exec::<Row, _, _>(select, (dataset,)).await;
-    let mut entries = or_empty(rows)?.iter().map(entry).collect::<Result<Vec<_>>>()?;
-    entries.reverse();
-    Ok(entries)
+    let rows = conn.exec::<Row, _, _>(select, params! { dataset }).await;
+    or_empty(rows)?.iter().map(entry).collect()
 }
 
 /// The entry of one version.

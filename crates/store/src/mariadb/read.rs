@@ -14,6 +14,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::error::Elapsed;
 use tracing::{error, info, warn};
 
 use super::connect::{code, is_lost, server_code, timed_out};
@@ -85,7 +86,7 @@ impl Reader {
             let (reader, expected) = (self.clone(), live.clone());
             // A request that is given up must not leave a connection in the middle of an answer.
             let found = self.runtime.spawn(async move { reader.select(&expected, &parsed).await }).await?;
-            match found {
+            match found.map_err(timed_out)? {
                 Ok(Found::Rows(rows)) => return Ok(Some(LookUp { version: live.version, rows })),
                 Ok(Found::Moved) => self.renew_from(live).await?,
                 Err(error) if attempt < ATTEMPTS && may_pass(&error) => {}
@@ -96,14 +97,18 @@ impl Reader {
     }
 
     /// Reads keys from the live table, if it is still the expected version.
-    async fn select(&self, live: &Live, keys: &[Option<Vec<u8>>]) -> mysql_async::Result<Found> {
+    async fn select(
+        &self,
+        live: &Live,
+        keys: &[Option<Vec<u8>>],
+    ) -> std::result::Result<mysql_async::Result<Found>, Elapsed> {
         let start = Instant::now();
         let found = tokio::time::timeout(self.store.timeout, self.select_on_pool(live, keys)).await;
         let metrics = &self.store.metrics;
         metrics.look_up_seconds.observe(start.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of keys")]
         metrics.look_up_batch_size.observe(keys.len() as f64);
-        found.unwrap_or_else(|_| Err(mysql_async::Error::Other("the database did not answer in time".into())))
+        found
     }
 
     async fn select_on_pool(&self, live: &Live, keys: &[Option<Vec<u8>>]) -> mysql_async::Result<Found> {

@@ -77,11 +77,12 @@ pub(super) async fn live_version(conn: &mut Conn, dataset: &str) -> Result<Optio
     })
 }
 
-/// The versions of a dataset that have a table and are not live.
+/// The versions of a dataset that have a table and are not live. A table that only has such a name is not ours.
 pub(super) async fn others(conn: &mut Conn, dataset: &str) -> Result<Vec<u32>> {
     let tables: Vec<String> = conn
         .exec(
-            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() \
+            "SELECT TABLE_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
+             AND COLUMN_NAME = 'dataset_version' AND GENERATION_EXPRESSION IS NOT NULL \
              AND LEFT(TABLE_NAME, CHAR_LENGTH(?)) = ?",
             (format!("{dataset}__v"), format!("{dataset}__v")),
         )
