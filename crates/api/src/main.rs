@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use service::{Environment, telemetry};
-use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -22,8 +21,5 @@ async fn run() -> anyhow::Result<()> {
     metrics.register(&registry)?;
     let store = store::Store::open(&environment.section("STORE")?, &metrics)?;
     let app = api::App::build(api::Config { settings: environment.section("API")?, store, registry })?;
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    tokio::spawn(async move { service::stop_signal().await.map(|()| stop.cancel()) });
-    app.run(shutdown).await.context("the api stopped")
+    app.run(service::stop_on_signal()).await.context("the api stopped")
 }

@@ -164,7 +164,8 @@ fn zigzag(number: i128) -> u128 {
     ((number << 1) ^ (number >> 127)).cast_unsigned()
 }
 
-fn write_varint(mut number: u128, out: &mut Vec<u8>) {
+/// Appends a number seven bits at a time, the lowest first; every byte but the last has its highest bit set.
+pub fn write_varint(mut number: u128, out: &mut Vec<u8>) {
     loop {
         let seven = number.to_le_bytes()[0] & 0x7f;
         number >>= 7;

@@ -16,7 +16,7 @@ mod value;
 mod zone;
 
 pub use batch::RowBatch;
-pub use bytes::CorruptRow;
+pub use bytes::{CorruptRow, write_varint};
 pub use column::{Column, Kind};
 pub use definition::{Dataset, Datasets, DefinitionError, Duplicates, Guards, is_dataset_name};
 pub use json::write_row;

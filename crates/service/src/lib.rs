@@ -15,5 +15,5 @@ pub use exit::fail;
 pub use health::{Check, Health};
 pub use metrics::{HttpMetrics, measure, registry};
 pub use problem::{Problem, chain};
-pub use server::{StopTimes, Takes, bind, configure, nothing_there, route, run, stop_signal};
+pub use server::{StopTimes, Takes, bind, configure, nothing_there, route, run, stop_on_signal};
 pub use settings::{Environment, Secret, SettingsError};

@@ -8,11 +8,11 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::error::JsonPayloadError;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, error, guard};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, guard};
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{Health, HttpMetrics, Problem, health, metrics};
 
@@ -55,8 +55,20 @@ pub async fn run(
     tokio::join!(serve, stop).0
 }
 
-/// Waits for a signal to stop.
-pub async fn stop_signal() -> io::Result<()> {
+/// A token that is cancelled by a signal to stop this process.
+pub fn stop_on_signal() -> CancellationToken {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        if let Err(error) = signalled().await {
+            error!(%error, "cannot wait for signals");
+        }
+        stop.cancel();
+    });
+    token
+}
+
+async fn signalled() -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
@@ -133,6 +145,6 @@ pub async fn nothing_there(request: HttpRequest) -> Result<HttpResponse, Problem
     Err(Problem::not_found(format!("nothing is at {}", request.path())))
 }
 
-fn not_there(request: &HttpRequest, why: &str) -> error::Error {
+fn not_there(request: &HttpRequest, why: &str) -> actix_web::Error {
     Problem::not_found(format!("nothing is at {}: {why}", request.path())).into()
 }

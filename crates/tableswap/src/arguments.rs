@@ -39,6 +39,8 @@ pub struct Servers {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run updater and api in one process; settings come from the environment (see README).
+    ///
+    /// Example: tableswap serve --first-load promotions.csv
     Serve(Serve),
     /// Say whether a file would be accepted, without a server. Exit code 1: it would be refused.
     ///
@@ -57,6 +59,8 @@ pub enum Command {
         keys: Vec<String>,
     },
     /// List the versions of the dataset, newest first.
+    ///
+    /// Example: tableswap versions --dataset promotions
     Versions,
     /// Make the previous version live again, or the given one.
     ///
@@ -87,7 +91,7 @@ pub struct Check {
     /// A TOML file that defines the datasets, as the updater has it.
     #[arg(long, value_name = "FILE")]
     pub datasets: Option<PathBuf>,
-    /// Write all refused rows to this CSV file.
+    /// Write the refused rows to this CSV file, all of them up to 256 MiB.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }

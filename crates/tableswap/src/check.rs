@@ -27,13 +27,17 @@ pub(crate) fn run(check: &Check, servers: &Servers) -> Result<ExitCode, Error> {
     };
     let dataset = datasets.get(&servers.dataset).cloned();
     let dataset = dataset.ok_or_else(|| Error::NoDataset(servers.dataset.clone()))?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(examine(check, dataset))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Start)?;
+    runtime.block_on(examine(check, dataset))
 }
 
 async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error> {
-    let work_dir = tempfile::tempdir()?;
+    let work_dir = tempfile::tempdir().map_err(Error::Start)?;
     let report = work_dir.path().join("rejects.csv");
-    let (start, limits, guards) = (Instant::now(), Limits::default(), dataset.guards);
+    // A server keeps the first rejects of everybody; this report is for the one who asked for it.
+    let report_rows_max = if check.report.is_some() { u64::MAX } else { 0 };
+    let limits = Limits { report_rows_max, ..Limits::default() };
+    let (start, guards) = (Instant::now(), dataset.guards);
     let body = ReaderStream::with_capacity(open(&check.file).await?, READ_BYTES);
     let ingested = ingest::ingest(body, dataset, &limits, &report, Arc::default()).await;
     let ingested = match ingested {

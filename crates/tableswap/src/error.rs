@@ -18,6 +18,9 @@ pub enum Error {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
+    /// The machine does not give what the work needs.
+    #[error("cannot start to work")]
+    Start(#[source] io::Error),
     /// A server does not answer.
     #[error("no answer from {url} (`tableswap serve` starts both servers here)")]
     Unreachable {

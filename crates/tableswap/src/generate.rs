@@ -93,6 +93,17 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn every_row_is_valid_and_has_a_key_of_its_own() {
+        let (rows, dir) = (generated(50_000), tempfile::tempdir().unwrap());
+        let dataset = dataset::Datasets::built_in().unwrap().get("promotions").unwrap().clone();
+        let body = tokio_util::io::ReaderStream::new(io::Cursor::new(rows));
+        let (limits, report) = (ingest::Limits::default(), dir.path().join("rejects.csv"));
+        let ingested = ingest::ingest(body, dataset, &limits, &report, std::sync::Arc::default());
+        let merged = ingested.await.unwrap().into_rows().finish_unread().await.unwrap();
+        assert_eq!((merged.rows, merged.duplicates, merged.rejects.count()), (50_000, 0, 0));
+    }
+
     #[test]
     fn the_night_when_the_clocks_go_back_is_in_it() {
         let rows = generated(200_000);

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use service::{Environment, telemetry};
 use store::Store;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Error;
@@ -35,9 +34,7 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     let settings = environment.section("API")?;
     let api = api::App::build(api::Config { settings, store: store.clone(), registry: registry()? })?;
     let (updater_at, api_at) = (updater.address(), api.address());
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    tokio::spawn(async move { service::stop_signal().await.map(|()| stop.cancel()) });
+    let shutdown = service::stop_on_signal();
     let dataset = updater.default_dataset().map(str::to_owned);
     let first_load = async {
         let Some(dataset) = dataset else { return Ok(()) };

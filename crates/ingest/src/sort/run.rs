@@ -20,8 +20,8 @@ pub(crate) struct RowRef<'a> {
 
 impl<'a> RowRef<'a> {
     pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        for number in [self.key.len() as u64, self.rest.len() as u64, self.line] {
-            write_varint(number, out);
+        for number in [self.key.len() as u128, self.rest.len() as u128, self.line.into()] {
+            dataset::write_varint(number, out);
         }
         out.extend_from_slice(self.key);
         out.extend_from_slice(self.rest);
@@ -45,17 +45,6 @@ impl<'a> RowRef<'a> {
         // Lengths of what was in memory fit into memory.
         let (key, bytes) = bytes.split_at(usize::try_from(key_len).unwrap_or(usize::MAX));
         Self { key, rest: &bytes[..usize::try_from(rest_len).unwrap_or(usize::MAX)], line }
-    }
-}
-
-fn write_varint(mut number: u64, out: &mut Vec<u8>) {
-    loop {
-        let seven = number.to_le_bytes()[0] & 0x7f;
-        number >>= 7;
-        if number == 0 {
-            return out.push(seven);
-        }
-        out.push(seven | 0x80);
     }
 }
 

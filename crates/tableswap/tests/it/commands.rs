@@ -41,6 +41,39 @@ fn a_bad_file_is_refused_with_its_rejects_as_the_updater_refuses_it() {
 }
 
 #[test]
+fn a_packed_file_is_checked_as_it_comes() {
+    let site = Site::new(Backend::Embedded);
+    let file = site.file("good.csv", promotions_csv(1000, 1));
+    assert!(std::process::Command::new("gzip").arg(&file).status().unwrap().success());
+    let printed = printed(&site.command(&["check", &format!("{file}.gz")]));
+    assert!(printed.starts_with("the file is fine: 1,000 rows, 0 rejected, 0 duplicates\n"), "{printed}");
+}
+
+#[test]
+fn a_report_keeps_every_refused_row_however_many_they_are() {
+    let site = Site::new(Backend::Embedded);
+    let (file, report) = (site.file("bad.csv", "x,y,z\n".repeat(20_000)), site.dir.path().join("report.csv"));
+    let output = site.command(&["check", &file, "--report", report.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(report).unwrap().lines().count(), 20_001);
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_named() {
+    let site = Site::new(Backend::Embedded);
+    for (arguments, named) in [
+        (&["frobnicate"][..], "'frobnicate'"),
+        (&["get"], "<KEY>..."),
+        (&["rollback", "x"], "'x' for '[VERSION]'"),
+        (&["generate", "many"], "'many' for '<ROWS>'"),
+        (&["check", "a.csv", "b.csv"], "'b.csv'"),
+    ] {
+        let printed = printed(&site.command(arguments));
+        assert!(printed.contains(named) && printed.ends_with("exit 2"), "{printed}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_said_with_what_to_do() {
     let site = Site::new(Backend::Embedded);
     let file = site.file("good.csv", promotions_csv(10, 1));
@@ -72,11 +105,9 @@ fn a_newcomer_finds_every_command_in_the_help() {
     let help = printed(&site.command(&["--help"]));
     for command in ["serve", "check", "load", "get", "versions", "rollback", "generate"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
+        let help = printed(&site.command(&[command, "--help"]));
+        assert!(help.contains(&format!("Example: tableswap {command}")), "{help}");
     }
-    assert!(
-        printed(&site.command(&["load", "--help"]))
-            .contains("Example: tableswap load promotions.csv --dry-run")
-    );
 }
 
 #[test]
