@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::ledger::Ledger;
 use crate::{Entry, Error, Metrics, Result};
 use catalog::Catalog;
 pub use publish::{Publisher, Staged, Staging};
@@ -47,9 +48,8 @@ impl Embedded {
     }
 
     pub(crate) fn versions(&self, dataset: &str) -> Result<Vec<Entry>> {
-        let mut entries = Catalog::read(&self.root.join(dataset))?.unwrap_or_default().versions;
-        entries.reverse();
-        Ok(entries)
+        let catalog = Catalog::read(&self.root.join(dataset))?.unwrap_or_default();
+        Ok(Ledger::new(catalog.versions).into_newest_first())
     }
 
     pub(crate) fn reader(&self) -> Arc<Reader> {

@@ -110,6 +110,12 @@ impl Ledger {
         &self.entries
     }
 
+    /// All entries, newest first.
+    pub(crate) fn into_newest_first(mut self) -> Vec<Entry> {
+        self.entries.reverse();
+        self.entries
+    }
+
     pub(crate) fn get(&self, version: u32) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.version == version)
     }
@@ -185,9 +191,7 @@ impl Ledger {
     /// are there.
     pub(crate) fn reconcile(&mut self, live: Option<u32>, present: &[u32]) {
         self.seen_max = live.iter().chain(present).copied().max().unwrap_or(0);
-        if let Some(live) = live.filter(|live| self.live().map(|entry| entry.version) != Some(*live)) {
-            self.swapped(live);
-        }
+        self.see_live(live);
         let states: Vec<_> = self.entries.iter().map(|entry| (entry.version, entry.state)).collect();
         for (version, state) in states {
             match state {
@@ -195,6 +199,13 @@ impl Ledger {
                 State::Kept | State::Withdrawn if !present.contains(&version) => self.dropped(version),
                 _ => {}
             }
+        }
+    }
+
+    /// Says which version is live by what readers really see, where the entries do not know it yet.
+    pub(crate) fn see_live(&mut self, live: Option<u32>) {
+        if let Some(live) = live.filter(|live| self.live().map(|entry| entry.version) != Some(*live)) {
+            self.swapped(live);
         }
     }
 

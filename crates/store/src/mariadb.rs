@@ -19,6 +19,7 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, Pool};
 
+use crate::ledger::Ledger;
 use crate::{Entry, Error, Metrics, Result, Settings};
 pub use connect::Address;
 pub use publish::{Publisher, Staged, Staging};
@@ -65,10 +66,13 @@ impl Mariadb {
 
     pub(crate) async fn versions(&self, dataset: &str) -> Result<Vec<Entry>> {
         let mut conn = self.connect().await?;
-        let entries = tokio::time::timeout(self.timeout, ledger::read(&mut conn, dataset)).await;
-        let mut entries = entries.map_err(connect::timed_out)??;
-        entries.reverse();
-        Ok(entries)
+        let read = async {
+            let mut ledger = Ledger::new(ledger::read(&mut conn, dataset).await?);
+            // After a crash between a swap and its entry, the entry says so only from the next load on.
+            ledger.see_live(table::live_version(&mut conn, dataset).await?);
+            Ok(ledger.into_newest_first())
+        };
+        tokio::time::timeout(self.timeout, read).await.map_err(connect::timed_out)?
     }
 
     pub(crate) fn reader(self: &Arc<Self>) -> Arc<Reader> {

@@ -57,6 +57,18 @@ async fn tables_and_entries_that_look_like_left_overs_and_are_none_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p3_a_swap_that_its_entry_does_not_know_of_is_listed_as_what_it_is() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    drop(fixture.stage(&["a;2;"]).await.verify(counts(1)).await.unwrap());
+    // As if the updater had died right behind its swap.
+    fixture.database.as_ref().unwrap().execute("RENAME TABLE items TO items__v1, items__v2 TO items");
+    assert_eq!(fixture.states().await, [(2, Live), (1, Kept)]);
+    fixture.publish(&["a;3;"]).await;
+    assert_eq!(fixture.states().await, [(3, Live), (2, Kept), (1, Kept)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_delays_the_swap_and_nobody_else() {
     let fixture = Fixture::mariadb();
     fixture.publish(&["a;1;"]).await;
