@@ -74,12 +74,14 @@ async fn open(path: &Path) -> Result<Box<dyn AsyncRead + Unpin + Send>, Error> {
     if is_dir { Err(Error::file(path, std::io::ErrorKind::IsADirectory.into())) } else { Ok(Box::new(file)) }
 }
 
-/// Puts the report where the user wants it; without a reject there is none.
+/// Puts the report where the user wants it. Without a reject there is none, and none of another file must pass for it.
 fn keep_report(report: &Path, path: &Path, merged: &Merged) -> Result<(), Error> {
-    if merged.rejects.has_report() {
-        fs::copy(report, path).map_err(|error| Error::file(path, error))?;
-    }
-    Ok(())
+    let kept = if merged.rejects.has_report() { fs::copy(report, path).map(drop) } else { remove_old(path) };
+    kept.map_err(|error| Error::file(path, error))
+}
+
+fn remove_old(path: &Path) -> std::io::Result<()> {
+    if path.exists() { fs::remove_file(path) } else { Ok(()) }
 }
 
 fn refuse(why: &str, rejects: Option<&Rejects>) -> Result<ExitCode, Error> {

@@ -21,6 +21,9 @@ pub enum Error {
     /// The machine does not give what the work needs.
     #[error("cannot start to work")]
     Start(#[source] io::Error),
+    /// A server stopped by itself.
+    #[error("a server stopped")]
+    Server(#[source] io::Error),
     /// A server does not answer.
     #[error("no answer from {url} (`tableswap serve` starts both servers here)")]
     Unreachable {

@@ -13,7 +13,7 @@ use crate::arguments::{Load, Serve, Servers};
 use crate::output::say;
 
 pub(crate) fn run(serve: &Serve) -> Result<ExitCode, Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Start)?;
     runtime.block_on(run_both(serve))
 }
 
@@ -55,7 +55,8 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
         async { run(api.run(shutdown.clone()).await) },
         first_load,
     );
-    loading.and(answering).and(said)?;
+    loading.and(answering).map_err(Error::Server)?;
+    said?;
     Ok(ExitCode::SUCCESS)
 }
 
