@@ -60,6 +60,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the file itself is at fault, and not its way here or this machine.
+    pub fn is_of_the_file(&self) -> bool {
+        !matches!(self, Self::BrokenOff(_) | Self::Work(_) | Self::Unwanted | Self::Panicked)
+    }
+
     /// Whether the cause is a disk without room.
     pub fn is_no_space(&self) -> bool {
         matches!(self, Self::Work(error) if is_no_space(error))

@@ -43,10 +43,8 @@ async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error
     let ingested = match ingested {
         Ok(ingested) => ingested,
         // What is wrong with the file is the answer; what is wrong with this machine is an error.
-        Err(error @ (ingest::Error::BrokenOff(_) | ingest::Error::Work(_) | ingest::Error::Panicked)) => {
-            return Err(error.into());
-        }
-        Err(error) => return refuse(&error.to_string(), None),
+        Err(error) if error.is_of_the_file() => return refuse(&error.to_string(), None),
+        Err(error) => return Err(error.into()),
     };
     let (bytes, sha256, header) = (ingested.bytes, ingested.sha256.clone(), ingested.header);
     let merged = ingested.into_rows().finish_unread().await?;

@@ -1,6 +1,7 @@
 //! Asking the servers.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -84,7 +85,14 @@ pub(crate) fn segment(text: &str) -> String {
 }
 
 fn answer(url: &str, response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer, Error> {
-    let unreachable = |source| Error::Unreachable { url: url.to_owned(), source: Box::new(source) };
+    let unreachable = |source: ureq::Error| match source {
+        ureq::Error::Io(error)
+            if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+        {
+            Error::CutOff { url: url.to_owned() }
+        }
+        source => Error::Unreachable { url: url.to_owned(), source: Box::new(source) },
+    };
     let mut response = response.map_err(unreachable)?;
     let body = response.body_mut().with_config().limit(u64::MAX).read_to_string().map_err(unreachable)?;
     Ok(Answer { status: response.status().as_u16(), body, url: url.to_owned() })

@@ -33,6 +33,14 @@ pub enum Error {
         #[source]
         source: Box<ureq::Error>,
     },
+    /// A server closes the connection while it is being sent to.
+    #[error(
+        "{url} took no more of the file and its answer was lost: it may want a token (--token-file), or its log says why"
+    )]
+    CutOff {
+        /// Where it was sent.
+        url: String,
+    },
     /// A server answers with something that is not ours.
     #[error("{url} does not answer as a server of this project does: {why}")]
     Foreign {

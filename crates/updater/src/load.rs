@@ -100,7 +100,8 @@ impl Failure {
             Self::Store(store::Error::Busy { .. }) => "busy",
             Self::Cancelled => "cancelled",
             Self::Ingest(ingest::Error::BrokenOff(_)) => "broken_off",
-            _ => "failed",
+            Self::Ingest(error) if error.is_of_the_file() => "refused",
+            Self::Ingest(_) | Self::Store(_) | Self::Panicked => "failed",
         }
     }
 }
