@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use tracing::{info, warn};
 
 use crate::Problem;
 
@@ -20,13 +21,15 @@ const CHECK_WAIT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Health {
     stopping: Arc<AtomicBool>,
+    /// What the last answer was, so that the log has the change and not every answer.
+    was_ready: Arc<AtomicBool>,
     check: Check,
 }
 
 impl Health {
     /// Takes the question that readiness asks.
     pub fn new(check: Check) -> Self {
-        Self { stopping: Arc::default(), check }
+        Self { stopping: Arc::default(), was_ready: Arc::new(AtomicBool::new(true)), check }
     }
 
     /// From now on the server is not ready: it is being stopped.
@@ -39,7 +42,14 @@ impl Health {
             return Err("the server is being stopped".into());
         }
         let answer = tokio::time::timeout(CHECK_WAIT, (self.check)()).await;
-        answer.unwrap_or_else(|_| Err("no answer in time".into()))
+        let answer = answer.unwrap_or_else(|_| Err("no answer in time".into()));
+        let was_ready = self.was_ready.swap(answer.is_ok(), Ordering::Relaxed);
+        match &answer {
+            Err(reason) if was_ready => warn!(reason, "not ready"),
+            Ok(()) if !was_ready => info!("ready again"),
+            _ => {}
+        }
+        answer
     }
 }
 
@@ -50,6 +60,30 @@ pub(crate) async fn healthz() -> HttpResponse {
 
 /// Answers `/readyz`.
 pub(crate) async fn readyz(health: web::Data<Health>) -> Result<HttpResponse, Problem> {
-    health.ready().await.map_err(Problem::unavailable)?;
+    health.ready().await.map_err(|reason| Problem::unavailable(reason).logged())?;
     Ok(HttpResponse::Ok().json(json!({"status": "ready"})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health(answer: Result<(), &'static str>) -> Health {
+        Health::new(Arc::new(move || Box::pin(std::future::ready(answer.map_err(str::to_owned)))))
+    }
+
+    #[tokio::test]
+    async fn readiness_is_what_the_check_says_until_the_server_stops() {
+        assert_eq!(health(Err("no version yet")).ready().await.unwrap_err(), "no version yet");
+        let health = health(Ok(()));
+        assert_eq!(health.clone().ready().await, Ok(()));
+        health.clone().stop();
+        assert_eq!(health.ready().await.unwrap_err(), "the server is being stopped");
+    }
+
+    #[tokio::test]
+    async fn a_check_that_hangs_is_not_waited_for() {
+        let health = Health::new(Arc::new(|| Box::pin(std::future::pending())));
+        assert_eq!(health.ready().await.unwrap_err(), "no answer in time");
+    }
 }

@@ -7,13 +7,15 @@ mod exit;
 mod health;
 mod metrics;
 mod problem;
+mod requests;
 mod server;
 pub mod settings;
 pub mod telemetry;
 
 pub use exit::fail;
 pub use health::{Check, Health};
-pub use metrics::{HttpMetrics, measure, registry};
+pub use metrics::{HttpMetrics, registry};
 pub use problem::{Problem, chain};
+pub use requests::measure;
 pub use server::{StopTimes, Takes, bind, configure, nothing_there, route, run, stop_on_signal};
 pub use settings::{Environment, Secret, SettingsError};

@@ -1,21 +1,22 @@
 //! What both servers measure of HTTP, and how it is shown.
 //!
-//! Labels are bounded: the handler is the route's pattern, never a path; an unknown method is `other`.
+//! Labels are bounded: the handler is the route's pattern, never a path; an unknown method is `other`. Each worker
+//! keeps the series that it has used, because finding them anew costs more than counting.
 
-use std::time::Instant;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
-use actix_web::middleware::Next;
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
-use tracing::{debug, error};
 
-use crate::{Problem, chain};
+use crate::Problem;
 
 /// From 100 us up; the last ones are for uploads.
 const BUCKETS: [f64; 17] = [
@@ -56,72 +57,64 @@ impl HttpMetrics {
     }
 }
 
-/// The middleware: measures each request, and logs each failure once.
-pub async fn measure<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, actix_web::Error> {
-    let Some(metrics) = request.app_data::<web::Data<HttpMetrics>>().cloned() else {
-        return next.call(request).await;
-    };
-    let method = method_label(request.method());
-    let _in_flight = InFlight::new(&metrics.in_flight);
-    let start = Instant::now();
-    let outcome = next.call(request).await;
-    let (handler, status) = match &outcome {
-        Ok(response) => (response.request().match_pattern(), response.status()),
-        Err(error) => (None, error.as_response_error().status_code()),
-    };
-    let handler = handler.as_deref().unwrap_or("unmatched");
-    if let Ok(response) = &outcome
-        && let Some(error) = response.response().error()
-    {
-        log(handler, method, status.as_u16(), error);
+/// The metrics as one worker uses them.
+pub(crate) struct Recorder {
+    metrics: HttpMetrics,
+    /// By handler; of methods and codes each has few.
+    used: RefCell<HashMap<String, Vec<Series>>>,
+}
+
+/// The series of one handler, method and code.
+struct Series {
+    method: &'static str,
+    status: StatusCode,
+    requests: IntCounter,
+    seconds: Histogram,
+}
+
+impl Recorder {
+    pub(crate) fn new(metrics: &HttpMetrics) -> Self {
+        Self { metrics: metrics.clone(), used: RefCell::default() }
     }
-    metrics.requests.with_label_values(&[handler, method, status.as_str()]).inc();
-    metrics.seconds.with_label_values(&[handler, method]).observe(start.elapsed().as_secs_f64());
-    outcome
+
+    /// Counts a request that was answered.
+    pub(crate) fn record(&self, handler: &str, method: &'static str, status: StatusCode, time: Duration) {
+        let mut used = self.used.borrow_mut();
+        let is_it = |series: &&Series| series.method == method && series.status == status;
+        if let Some(series) = used.get(handler).and_then(|all| all.iter().find(is_it)) {
+            return series.count(time);
+        }
+        let series = Series {
+            method,
+            status,
+            requests: self.metrics.requests.with_label_values(&[handler, method, status.as_str()]),
+            seconds: self.metrics.seconds.with_label_values(&[handler, method]),
+        };
+        series.count(time);
+        used.entry(handler.to_owned()).or_default().push(series);
+    }
+}
+
+impl Series {
+    fn count(&self, time: Duration) {
+        self.requests.inc();
+        self.seconds.observe(time.as_secs_f64());
+    }
 }
 
 /// Counts a request for as long as it is under way, also when its client goes away.
-struct InFlight(IntGauge);
+pub(crate) struct InFlight(Rc<Recorder>);
 
 impl InFlight {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
+    pub(crate) fn new(recorder: Rc<Recorder>) -> Self {
+        recorder.metrics.in_flight.inc();
+        Self(recorder)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// What the server could not do is an error; what a client did wrong is not.
-fn log(handler: &str, method: &str, code: u16, error: &actix_web::Error) {
-    let problem = error.as_error::<Problem>();
-    if problem.is_some_and(Problem::is_logged) {
-        return;
-    }
-    let error = problem.map_or_else(|| error.to_string(), |problem| chain(problem));
-    if code >= 500 {
-        error!(handler, method, code, error, "request failed");
-    } else {
-        debug!(handler, method, code, error, "request refused");
-    }
-}
-
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
+        self.0.metrics.in_flight.dec();
     }
 }
 
@@ -133,4 +126,28 @@ pub(crate) async fn exposition(registry: web::Data<Registry>) -> Result<HttpResp
         .encode(&registry.gather(), &mut text)
         .map_err(|error| Problem::internal("the metrics cannot be shown").because(error))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_is_counted_in_all_workers_together() {
+        let registry = Registry::new();
+        let metrics = HttpMetrics::register(&registry).unwrap();
+        for recorder in [Recorder::new(&metrics), Recorder::new(&metrics)] {
+            for status in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND] {
+                recorder.record("/{dataset}/{key}", "GET", status, Duration::from_micros(90));
+            }
+        }
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for line in [
+            r#"http_requests_total{code="200",handler="/{dataset}/{key}",method="GET"} 4"#,
+            r#"http_requests_total{code="404",handler="/{dataset}/{key}",method="GET"} 2"#,
+            r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="0.0001"} 6"#,
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
+    }
 }

@@ -97,6 +97,16 @@ impl Problem {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "no-space", detail)
     }
 
+    /// What a part of actix refused in its own words.
+    pub(crate) fn of_client(status: StatusCode, detail: impl Into<String>) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::not_found(detail),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(detail),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported(detail),
+            _ => Self::new(status, "malformed-request", detail),
+        }
+    }
+
     /// Adds a member to the answer.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {

@@ -3,6 +3,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -10,16 +12,30 @@ use actix_web::error::JsonPayloadError;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, guard};
 use prometheus::Registry;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::metrics::Recorder;
 use crate::{Health, HttpMetrics, Problem, health, metrics};
 
-/// Binds the address on which a server will listen.
+/// So many connections may wait to be accepted, if the kernel lets them. The 128 of the standard library are fewer
+/// than one burst of clients, and a client that finds no room tries again only after a second.
+const BACKLOG: u32 = 4096;
+
+/// Binds the address on which a server will listen. Must be called within a tokio runtime.
 pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(listen)
+    listen_on(listen)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))
+}
+
+fn listen_on(listen: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait until the kernel has forgotten the connections of before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// How long a stop takes. How long open requests have to end is said to the server itself.
@@ -38,21 +54,26 @@ pub async fn run(
     drain: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let handle = server.handle();
+    let mut server = pin!(server);
+    let early = tokio::select! {
+        ended = &mut server => Some(ended),
+        () = shutdown.cancelled() => None,
+    };
+    // Whatever shares the token ends with a server that ends by itself, which is a defect.
+    shutdown.cancel();
+    health.stop();
+    if let Some(ended) = early {
+        // Nobody is left to be given notice, but the work still ends in order.
+        drain.await;
+        return ended.and(Err(io::Error::other("the server ended by itself")));
+    }
+    info!("stopping");
     let stop = async {
-        shutdown.cancelled().await;
-        health.stop();
-        info!("stopping");
         tokio::time::sleep(times.notice).await;
         drain.await;
         handle.stop(true).await;
     };
-    // A server that ends by itself, which is a defect, must not be waited for.
-    let serve = async {
-        let ended = server.await;
-        shutdown.cancel();
-        ended
-    };
-    tokio::join!(serve, stop).0
+    tokio::join!(server, stop).0
 }
 
 /// A token that is cancelled by a signal to stop this process.
@@ -81,7 +102,7 @@ async fn signalled() -> io::Result<()> {
 pub fn configure(config: &mut ServiceConfig, registry: &Registry, metrics: &HttpMetrics, health: &Health) {
     config
         .app_data(web::Data::new(registry.clone()))
-        .app_data(web::Data::new(metrics.clone()))
+        .app_data(Rc::new(Recorder::new(metrics)))
         .app_data(web::Data::new(health.clone()))
         .app_data(
             web::QueryConfig::default()

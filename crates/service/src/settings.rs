@@ -4,12 +4,16 @@
 //! empty variable counts as not set; a setting can come from a file (`..._FILE`). What Kubernetes injects for a service
 //! that happens to be called `tableswap-api` is no setting and is passed over.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+
+pub use self::error::SettingsError;
 
 /// What all variables begin with.
 const PREFIX: &str = "TABLESWAP_";
@@ -18,50 +22,13 @@ const PREFIX: &str = "TABLESWAP_";
 const SECTIONS: [&str; 4] = ["STORE", "API", "UPDATER", "LOG"];
 
 /// The variables of the process that are settings.
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment(BTreeMap<String, Given>);
 
-/// Why the settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A variable of no known section.
-    #[error("{name} is no setting: sections are STORE, API, UPDATER and LOG")]
-    UnknownSection {
-        /// The variable.
-        name: String,
-    },
-    /// A variable that its section does not have.
-    #[error("{name} is no setting; the settings of this section are {known}")]
-    Unknown {
-        /// The variable.
-        name: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// A value that cannot be used.
-    #[error("{name}: {why}")]
-    Malformed {
-        /// The variable.
-        name: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A file that a `..._FILE` variable names cannot be read.
-    #[error("{name}: cannot read {path}")]
-    File {
-        /// The variable.
-        name: String,
-        /// The file.
-        path: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The same setting as a value and as a file.
-    #[error("{name} and {name}_FILE are both set: keep one")]
-    Twice {
-        /// The variable.
-        name: String,
-    },
+/// What a setting was given.
+struct Given {
+    value: String,
+    /// What stands in a file may be secret, whatever the setting is called.
+    from_file: bool,
 }
 
 impl Environment {
@@ -87,18 +54,17 @@ impl Environment {
         };
         let given: BTreeMap<_, _> = variables.into_iter().filter(ours).collect();
         let mut settings = BTreeMap::new();
-        for (name, value) in given.clone() {
-            let section = name[PREFIX.len()..].split('_').next().unwrap_or_default();
-            if !SECTIONS.contains(&section) {
-                return Err(SettingsError::UnknownSection { name });
+        for (name, value) in &given {
+            let file_of = name.strip_suffix("_FILE");
+            let setting = file_of.unwrap_or(name);
+            if !is_of_a_section(setting) {
+                return Err(SettingsError::UnknownSection { name: name.clone() });
             }
-            match name.strip_suffix("_FILE") {
-                Some(setting) if given.contains_key(setting) => {
-                    return Err(SettingsError::Twice { name: setting.to_owned() });
-                }
-                Some(setting) => settings.insert(setting.to_owned(), read_file(&name, &value)?),
-                None => settings.insert(name, value),
-            };
+            if file_of.is_some() && given.contains_key(setting) {
+                return Err(SettingsError::Twice { name: setting.to_owned() });
+            }
+            let value = if file_of.is_some() { read_file(name, value)? } else { value.clone() };
+            settings.insert(setting.to_owned(), Given { value, from_file: file_of.is_some() });
         }
         Ok(Self(settings))
     }
@@ -106,27 +72,25 @@ impl Environment {
     /// Reads the settings of a section.
     pub fn section<T: DeserializeOwned>(&self, section: &str) -> Result<T, SettingsError> {
         let prefix = format!("{PREFIX}{section}_");
-        let of_section = self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?, value)));
-        let values: Vec<_> = of_section.map(|(name, value)| (name.to_owned(), value.clone())).collect();
-        envy::from_iter(values.clone()).map_err(|error| {
+        let of_section = || self.0.iter().filter(|(name, _)| name.starts_with(&prefix));
+        let read = |name: &str, given: &Given| (name[prefix.len()..].to_owned(), given.value.clone());
+        let all = envy::from_iter(of_section().map(|(name, given)| read(name, given)));
+        all.map_err(|error| {
             // The error may not say whose it is; but every setting has a default, so each can be tried alone.
-            let alone = |value: &&(String, String)| envy::from_iter::<_, T>([(*value).clone()]).is_err();
-            let culprit = values.iter().find(alone).map_or("", |(name, _)| name);
-            explain(&prefix, culprit, &error)
+            let alone = |name, given| envy::from_iter::<_, T>([read(name, given)]).err();
+            let culprit = of_section().find_map(|(name, given)| Some((name, given, alone(name, given)?)));
+            culprit.map_or_else(
+                || SettingsError::Malformed { name: format!("{prefix}*"), why: error.to_string() },
+                |(name, given, error)| SettingsError::explain(&prefix, name, given, &error),
+            )
         })
     }
 }
 
-/// What is wrong with the variable, without what envy says around it: its value, which may be a secret, among that.
-fn explain(prefix: &str, culprit: &str, error: &envy::Error) -> SettingsError {
-    let text = error.to_string();
-    let full = |name: &str| format!("{prefix}{}", name.to_uppercase());
-    if let Some((name, known)) = text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-        let known = known.split('`').skip(1).step_by(2).map(full).collect::<Vec<_>>().join(", ");
-        return SettingsError::Unknown { name: full(name), known };
-    }
-    let why = text.split(" while parsing value '").next().unwrap_or(&text);
-    SettingsError::Malformed { name: full(culprit), why: why.to_owned() }
+/// Whether a name is `TABLESWAP_<SECTION>_<NAME>` with a section that there is.
+fn is_of_a_section(name: &str) -> bool {
+    let parts = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
+    parts.is_some_and(|(section, setting)| SECTIONS.contains(&section) && !setting.is_empty())
 }
 
 /// `TABLESWAP_API_PORT=tcp://10.0.0.1:1321`, `..._PORT_1321_TCP_ADDR`, `..._SERVICE_HOST`, `..._SERVICE_PORT_HTTP`.
@@ -192,12 +156,24 @@ mod tests {
     struct Api {
         listen: SocketAddr,
         workers: usize,
+        open: bool,
+        format: Format,
+        url: Format,
         token: Option<Secret>,
+    }
+
+    #[derive(Debug, Default, Clone, Copy, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Format {
+        #[default]
+        Text,
+        Json,
     }
 
     impl Default for Api {
         fn default() -> Self {
-            Self { listen: SocketAddr::from(([127, 0, 0, 1], 1321)), workers: 2, token: None }
+            let listen = SocketAddr::from(([127, 0, 0, 1], 1321));
+            Self { listen, workers: 2, open: false, format: Format::Text, url: Format::Json, token: None }
         }
     }
 
@@ -218,13 +194,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_malformed_is_named_in_full() {
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKER", "7")]), @"TABLESWAP_API_WORKER is no setting; the settings of this section are TABLESWAP_API_LISTEN, TABLESWAP_API_WORKERS, TABLESWAP_API_TOKEN");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS", "many")]), @"TABLESWAP_API_WORKERS: invalid digit found in string");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_LISTEN", "1321")]), @"TABLESWAP_API_LISTEN: invalid socket address syntax");
-        let two = [("TABLESWAP_API_WORKERS", "2"), ("TABLESWAP_API_LISTEN", "1321")];
-        insta::assert_snapshot!(refusal(&two), @"TABLESWAP_API_LISTEN: invalid socket address syntax");
+    fn what_is_malformed_is_named_in_full_with_its_value_and_what_was_expected() {
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS", "many")]), @"TABLESWAP_API_WORKERS: invalid digit found in string, expected a whole number, got `many`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_LISTEN", "1321")]), @"TABLESWAP_API_LISTEN: invalid socket address syntax, expected an address and a port such as 127.0.0.1:1321, got `1321`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_OPEN", "yes")]), @"TABLESWAP_API_OPEN: provided string was not `true` or `false`, got `yes`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_FORMAT", "xml")]), @"TABLESWAP_API_FORMAT: unknown variant `xml`, expected `text` or `json`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_FORMAT", &"x".repeat(1000))]), @"TABLESWAP_API_FORMAT: unknown variant `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...`, expected `text` or `json`");
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_in_full() {
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKER", "7")]), @"TABLESWAP_API_WORKER is no setting; the settings of this section are TABLESWAP_API_LISTEN, TABLESWAP_API_WORKERS, TABLESWAP_API_OPEN, TABLESWAP_API_FORMAT, TABLESWAP_API_URL, TABLESWAP_API_TOKEN");
         insta::assert_snapshot!(refusal(&[("TABLESWAP_APY_LISTEN", "1321")]), @"TABLESWAP_APY_LISTEN is no setting: sections are STORE, API, UPDATER and LOG");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API", "1321")]), @"TABLESWAP_API is no setting: sections are STORE, API, UPDATER and LOG");
+    }
+
+    #[test]
+    fn the_one_that_is_wrong_is_named_among_others() {
+        let others = [
+            ("TABLESWAP_API_WORKERS", "7"),
+            ("TABLESWAP_API_LISTEN", "0.0.0.0:1"),
+            ("TABLESWAP_API_TOKEN", "x"),
+        ];
+        let with = |wrong| refusal(&[&others[..], &[wrong]].concat());
+        insta::assert_snapshot!(with(("TABLESWAP_API_FORMAT", "workers")), @"TABLESWAP_API_FORMAT: unknown variant `workers`, expected `text` or `json`");
+        insta::assert_snapshot!(with(("TABLESWAP_API_OPEN", "token")), @"TABLESWAP_API_OPEN: provided string was not `true` or `false`, got `token`");
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_shown() {
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_URL", "user:pw@host")]), @"TABLESWAP_API_URL: unknown variant `***`, expected `text` or `json`");
+        let path = format!("{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS_FILE", &path)]), @"TABLESWAP_API_WORKERS: invalid digit found in string, expected a whole number");
     }
 
     #[test]

@@ -53,9 +53,50 @@ pub fn init(settings: &LogSettings) -> Result<(), LevelError> {
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
+    log_panics();
+    Ok(())
+}
+
+fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, panic = panic.payload_as_str(), "a task panicked, which is a defect");
     }));
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log() {
+        let before = std::panic::take_hook();
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(log.finish(), || {
+            log_panics();
+            assert!(std::panic::catch_unwind(|| panic!("no such row")).is_err());
+        });
+        std::panic::set_hook(before);
+        let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        assert_eq!((&line["level"], &line["panic"]), (&"ERROR".into(), &"no such row".into()));
+        assert!(line["place"].as_str().unwrap().contains("telemetry.rs"), "{line}");
+    }
 }

@@ -256,13 +256,12 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_proxy_listens_no_longer() {
+    fn a_dropped_proxy_closes_its_connections() {
         let (proxy, _) = echo();
-        let port = proxy.port();
         let mut open = connect(&proxy);
         exchange(&mut open, "a").unwrap();
         drop(proxy);
+        // Its port may be another's at once, so nothing can be said of that.
         assert!(exchange(&mut open, "b").is_err());
-        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     }
 }

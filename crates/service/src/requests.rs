@@ -1,0 +1,85 @@
+//! What happens around every request: it is counted and timed, its failure is logged once, and whatever actix would
+//! answer in its own words becomes a problem.
+//!
+//! What is answered well is not logged: at 100,000 look-ups a second that would be the work. What the server could
+//! not do is an error, what a client did wrong is there for who debugs.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse};
+use tracing::{debug, error};
+
+use crate::metrics::{InFlight, Recorder};
+use crate::{Problem, chain};
+
+/// The middleware, for `App::wrap(from_fn(service::measure))`.
+pub async fn measure<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let Some(recorder) = request.app_data::<Rc<Recorder>>().cloned() else {
+        return next.call(request).await.map(in_our_words);
+    };
+    let method = method_label(request.method());
+    let _in_flight = InFlight::new(recorder.clone());
+    let start = Instant::now();
+    let outcome = next.call(request).await.map(in_our_words);
+    let (handler, status, failure) = match &outcome {
+        Ok(response) => (response.request().match_pattern(), response.status(), response.response().error()),
+        Err(error) => (None, error.as_response_error().status_code(), Some(error)),
+    };
+    let handler = handler.as_deref().unwrap_or("unmatched");
+    if let Some(failure) = failure {
+        log(handler, method, status, failure);
+    }
+    recorder.record(handler, method, status, start.elapsed());
+    outcome
+}
+
+/// Turns an error of actix's own, such as a body over its limit, into a problem.
+fn in_our_words<B: MessageBody>(response: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
+    let foreign = response.response().error().filter(|error| error.as_error::<Problem>().is_none());
+    let Some(problem) = foreign.map(|error| problem(response.status(), error)) else {
+        return response.map_into_left_body();
+    };
+    response.into_response(HttpResponse::from_error(problem)).map_into_right_body()
+}
+
+/// A client is told what is wrong with its request; what is wrong with the server is for the log.
+fn problem(status: StatusCode, error: &Error) -> Problem {
+    if status.is_client_error() {
+        return Problem::of_client(status, error.to_string());
+    }
+    Problem::internal("the request failed").because(error.to_string())
+}
+
+fn log(handler: &str, method: &str, status: StatusCode, error: &Error) {
+    let problem = error.as_error::<Problem>();
+    if problem.is_some_and(Problem::is_logged) {
+        return;
+    }
+    let error = problem.map_or_else(|| error.to_string(), |problem| chain(problem));
+    let code = status.as_u16();
+    if status.is_server_error() {
+        error!(handler, method, code, error, "request failed");
+    } else {
+        debug!(handler, method, code, error, "request refused");
+    }
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
