@@ -169,7 +169,7 @@ impl Ledger {
 
     /// Enters that another version became live. Going back withdraws the one that was live before.
     pub(crate) fn swapped(&mut self, version: u32) {
-        if let Some(before) = self.live().map(|entry| entry.version).filter(|before| *before != version) {
+        for before in self.live_others(Some(version)) {
             let withdrawn = version < before;
             self.change(before, |entry| {
                 entry.state = if withdrawn { State::Withdrawn } else { State::Kept };
@@ -181,6 +181,14 @@ impl Ledger {
             entry.reason = None;
             entry.published_at.get_or_insert_with(now);
         });
+    }
+
+    /// Versions that are live by their entries and not by what readers see. A crash between the writing of two entries
+    /// can leave one.
+    fn live_others(&self, live: Option<u32>) -> Vec<u32> {
+        let others =
+            self.entries.iter().filter(|entry| entry.state == State::Live && Some(entry.version) != live);
+        others.map(|entry| entry.version).collect()
     }
 
     pub(crate) fn dropped(&mut self, version: u32) {
@@ -204,9 +212,19 @@ impl Ledger {
 
     /// Says which version is live by what readers really see, where the entries do not know it yet.
     pub(crate) fn see_live(&mut self, live: Option<u32>) {
-        if let Some(live) = live.filter(|live| self.live().map(|entry| entry.version) != Some(*live)) {
+        let Some(live) = live else {
+            // Somebody took the live rows away.
+            return self.live_others(None).into_iter().for_each(|version| self.dropped(version));
+        };
+        let known = self.get(live).is_some_and(|entry| entry.state == State::Live);
+        if !known || !self.live_others(Some(live)).is_empty() {
             self.swapped(live);
         }
+    }
+
+    /// Whether the rows of a version are there for nobody. What has no entry is not ours to remove.
+    pub(crate) fn is_left_over(&self, version: u32) -> bool {
+        self.get(version).is_some_and(|entry| entry.state != State::Live) && !self.stays(version)
     }
 
     /// Whether the rows of a version that is not live are to stay.
@@ -318,6 +336,22 @@ mod tests {
         ledger.begin(new_version());
         ledger.reconcile(Some(2), &[1]);
         assert_eq!(states(&ledger), "1:Kept 2:Live ");
+    }
+
+    #[test]
+    fn a_crash_between_two_entries_of_a_rollback_is_put_right() {
+        let mut ledger = with_published(2);
+        ledger.change(1, |entry| entry.state = State::Live);
+        ledger.reconcile(Some(1), &[2]);
+        assert_eq!(states(&ledger), "1:Live 2:Withdrawn ");
+        assert!(!ledger.is_left_over(2) && !ledger.is_left_over(1) && !ledger.is_left_over(77));
+    }
+
+    #[test]
+    fn live_rows_that_somebody_took_away_are_not_called_live() {
+        let mut ledger = with_published(1);
+        ledger.reconcile(None, &[]);
+        assert_eq!(states(&ledger), "1:Dropped ");
     }
 
     #[test]

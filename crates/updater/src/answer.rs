@@ -52,8 +52,8 @@ pub(crate) fn store_problem(error: &Store) -> Problem {
         Store::NoSuchVersion { .. } => Problem::not_found(text),
         Store::NoSpace(_) => Problem::no_space(text),
         Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Setup(_) => Problem::unavailable(text),
-        Store::Miscounted { .. } | Store::Warnings(_) | Store::Corrupt(_) | Store::Other(_) => {
-            Problem::internal(text)
-        }
+        // Where and what is for the log.
+        Store::Corrupt(_) => Problem::internal("the stored data is damaged"),
+        Store::Miscounted { .. } | Store::Warnings(_) | Store::Other(_) => Problem::internal(text),
     }
 }

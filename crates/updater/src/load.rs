@@ -131,9 +131,10 @@ impl Job {
         let (load, metrics) = (self.load.clone(), self.metrics.clone());
         // A panic must end like any other failure: with an answer, a line in the log and an entry.
         let outcome = tokio::spawn(self.run_phases(body)).await.unwrap_or(Err(Failure::Panicked));
+        // Whoever sees that it has ended sees how.
+        load.end(&outcome);
         let (phase, seconds) = load.enter(Phase::Ended);
         metrics.phase(&load.dataset, phase, seconds);
-        load.end(&outcome);
         let dataset = load.dataset.as_str();
         match &outcome {
             Ok(report) => {

@@ -12,12 +12,16 @@ use ingest::Progress;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::error;
 use uuid::Uuid;
 
 use crate::load::{Failure, Report};
 
 /// So many ended loads are remembered, with their reports.
 const ENDED_MAX: usize = 100;
+
+/// A database that hangs must not keep the process from ending.
+const STOP_WAIT: Duration = Duration::from_mins(2);
 
 /// The registry of loads.
 #[derive(Debug)]
@@ -157,7 +161,9 @@ impl Loads {
     pub(crate) async fn stop(&self) {
         self.stopping.cancel();
         self.running.close();
-        self.running.wait().await;
+        if tokio::time::timeout(STOP_WAIT, self.running.wait()).await.is_err() {
+            error!("a load does not end, the next start cleans up after it");
+        }
     }
 }
 

@@ -51,7 +51,14 @@ impl Publisher {
             Err(TryLockError::WouldBlock) => return Err(Error::Busy { dataset }),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let catalog = Catalog::read(&dir)?.unwrap_or_default();
+        let catalog = Catalog::read(&dir)?;
+        if catalog.is_none() && snapshot::any(&dir)? {
+            return Err(Error::corrupt(format!(
+                "{} has versions, but no catalog that names them",
+                dir.display()
+            )));
+        }
+        let catalog = catalog.unwrap_or_default();
         let (live, ledger) = (catalog.live, Ledger::new(catalog.versions));
         let mut publisher = Self { dir, dataset, snapshots, metrics, ledger, live, _lock: lock };
         publisher.mend()?;

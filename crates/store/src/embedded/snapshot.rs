@@ -23,6 +23,12 @@ pub(super) fn version_of(name: &str) -> Option<u32> {
     name.strip_prefix('v')?.strip_suffix(".lmdb")?.parse().ok()
 }
 
+/// Whether a directory holds the file of any version.
+pub(super) fn any(dir: &Path) -> Result<bool> {
+    let mut names = std::fs::read_dir(dir)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    Ok(names.any(|name| version_of(&name).is_some()))
+}
+
 /// A version that is read.
 #[derive(Debug)]
 pub(super) struct Snapshot {

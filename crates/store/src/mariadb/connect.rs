@@ -14,7 +14,8 @@ const SESSION: &str = "SET SESSION autocommit = 1, time_zone = '+00:00', \
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'";
 
 /// A publisher waits for its file for as long as that takes; but no statement of it waits for a lock for long.
-const PATIENT: &str = "SET SESSION wait_timeout = 604800, lock_wait_timeout = 5, net_read_timeout = 600";
+const PATIENT: &str = "SET SESSION wait_timeout = 604800, lock_wait_timeout = 5, net_read_timeout = 600, \
+    max_statement_time = 0";
 
 /// Where a database is, and who asks. Its `Debug` shows no password.
 #[derive(Clone)]
@@ -79,6 +80,7 @@ pub(super) mod code {
     pub(in crate::mariadb) const UNKNOWN_COLUMN: u16 = 1054;
     pub(in crate::mariadb) const NO_SUCH_TABLE: u16 = 1146;
     pub(in crate::mariadb) const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    pub(in crate::mariadb) const DEADLOCK: u16 = 1213;
     pub(in crate::mariadb) const NEED_REPREPARE: u16 = 1615;
 }
 
@@ -114,7 +116,8 @@ impl From<mysql_async::Error> for Error {
             Some(1021 | 1114 | 3) => Self::NoSpace(error.into()),
             // Too many connections, access refused, read-only, out of time, interrupted, no answer from its disk.
             Some(
-                1040 | 1044 | 1045 | 1129 | 1130 | 1203 | 1205 | 1226 | 1290 | 1317 | 1792 | 1836 | 1969,
+                1040 | 1044 | 1045 | 1129 | 1130 | 1142 | 1203 | 1205 | 1226 | 1227 | 1290 | 1317 | 1792
+                | 1836 | 1969,
             ) => Self::Unavailable(error.into()),
             Some(1148 | 4166) => Self::Setup(
                 "the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration"

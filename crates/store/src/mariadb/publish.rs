@@ -51,8 +51,11 @@ impl Publisher {
         let present = table::others(&mut self.lock, &self.dataset).await?;
         self.ledger.reconcile(self.live, &present);
         for version in present {
-            if !self.ledger.stays(version) {
-                table::drop(&mut self.lock, &self.dataset, version).await?;
+            if self.ledger.is_left_over(version)
+                && let Err(error) = table::drop(&mut self.lock, &self.dataset, version).await
+            {
+                // Somebody reads it, a backup perhaps: that must not keep anybody from publishing.
+                warn!(dataset = self.dataset, version, %error, "left-overs of a failed version stay until the next load");
             }
         }
         self.write_ledger().await
@@ -133,7 +136,9 @@ impl Publisher {
         loop {
             match self.lock.query_drop(&rename).await {
                 Ok(()) => break,
-                Err(error) if server_code(&error) == Some(code::LOCK_WAIT_TIMEOUT) => {
+                Err(error)
+                    if matches!(server_code(&error), Some(code::LOCK_WAIT_TIMEOUT | code::DEADLOCK)) =>
+                {
                     if start.elapsed() > self.store.swap_wait {
                         return Err(Error::SwapTimeout(
                             self.store.swap_wait.as_millis().try_into().unwrap_or(0),
@@ -158,15 +163,26 @@ impl Publisher {
         Ok(before)
     }
 
-    /// The connection broke during the swap: the live table says whether it happened, once nobody else can be at it.
+    /// The connection broke during the swap: the live table says whether it happened, once the database can be asked
+    /// and nobody else can be at it.
     async fn read_back(&mut self, version: u32, error: mysql_async::Error) -> Result<()> {
-        let mut lock = self.store.connect().await?;
-        take_lock(&mut lock, &self.dataset, 30).await?;
-        if table::live_version(&mut lock, &self.dataset).await? != Some(version) {
-            return Err(error.into());
+        let start = Instant::now();
+        loop {
+            match self.lock_again().await {
+                Ok(live) if live == Some(version) => return Ok(()),
+                Ok(_) => return Err(error.into()),
+                Err(away) if start.elapsed() > self.store.swap_wait => return Err(away),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
         }
+    }
+
+    /// Takes the lock on a new connection and returns which version is live.
+    async fn lock_again(&mut self) -> Result<Option<u32>> {
+        let mut lock = self.store.connect().await?;
+        take_lock(&mut lock, &self.dataset, 5).await?;
         self.lock = lock;
-        Ok(())
+        table::live_version(&mut self.lock, &self.dataset).await
     }
 
     fn published(&self, version: u32, before: Option<u32>) -> Result<Published> {
