@@ -25,6 +25,9 @@ pub use connect::Address;
 pub use publish::{Publisher, Staged, Staging};
 pub use read::Reader;
 
+/// How long it may take to become a publisher, the removal of left-overs included.
+const PUBLISHER_WAIT: Duration = Duration::from_mins(1);
+
 /// All datasets in one database.
 #[derive(Debug)]
 pub struct Mariadb {
@@ -61,7 +64,8 @@ impl Mariadb {
     }
 
     pub(crate) async fn publisher(self: &Arc<Self>, dataset: &str) -> Result<Publisher> {
-        Publisher::lock(self.clone(), dataset).await
+        let locked = tokio::time::timeout(PUBLISHER_WAIT, Publisher::lock(self.clone(), dataset)).await;
+        locked.map_err(connect::timed_out)?
     }
 
     pub(crate) async fn versions(&self, dataset: &str) -> Result<Vec<Entry>> {
