@@ -1,6 +1,7 @@
 //! FOR TESTS ONLY: what the tests of the other crates start, break and compare with.
 //!
-//! - [`MariaDb`] is a private database server, [`FaultProxy`] a bad network in front of it;
+//! - [`MariaDb`] is a private database server, [`Replication`] one with replicas, [`FaultProxy`] a bad network in
+//!   front of any;
 //! - [`Server`] runs a built binary of ours, [`http`] talks to it in ways that ordinary clients refuse;
 //! - [`rows`] makes CSV files, and says independently of our own code what the api has to answer for them.
 //!
@@ -19,7 +20,7 @@ mod promtool;
 mod proxy;
 pub mod rows;
 
-pub use mariadb::{Database, MariaDb, PASSWORD};
+pub use mariadb::{Database, MariaDb, PASSWORD, Replication};
 pub use port::free_port;
 pub use process::Server;
 pub use promtool::check_metrics;

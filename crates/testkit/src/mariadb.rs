@@ -2,6 +2,7 @@
 
 mod client;
 mod database;
+mod replication;
 mod template;
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use self::client::Client;
 pub use self::database::{Database, PASSWORD};
+pub use self::replication::Replication;
 use crate::nest::{Nest, POLL};
 use crate::port::free_port;
 
@@ -46,15 +48,23 @@ const SETTINGS: &[&str] = &[
 pub struct MariaDb {
     nest: Nest,
     port: u16,
+    settings: Vec<String>,
     databases: AtomicU32,
 }
 
 impl MariaDb {
     /// A server for one test, which may stop, kill, pause and reconfigure it.
     pub fn start() -> MariaDb {
+        MariaDb::start_with(&[])
+    }
+
+    /// As [`MariaDb::start`], with further options of mariadbd's command line, such as `--log-bin`. They win over
+    /// the usual ones and hold over every restart.
+    pub fn start_with(settings: &[&str]) -> MariaDb {
         let nest = Nest::new("testkit-mariadb-");
         template::copy_to(&nest.path().join("data"));
-        let mut server = MariaDb { nest, port: free_port(), databases: AtomicU32::default() };
+        let settings = settings.iter().copied().map(str::to_owned).collect();
+        let mut server = MariaDb { nest, port: free_port(), settings, databases: AtomicU32::default() };
         for _ in 0..10 {
             if server.launch() {
                 return server;
@@ -158,6 +168,7 @@ impl MariaDb {
             // mariadbd runs as root only where it is told to.
             command.arg("--user=root");
         }
+        command.args(&self.settings);
         let old_log_bytes = self.log().len();
         self.nest.start(command);
         self.wait_until_ready(old_log_bytes)

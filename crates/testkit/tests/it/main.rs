@@ -7,3 +7,4 @@
 mod leftovers;
 mod mariadb;
 mod process;
+mod replication;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use testkit::{Database, Fault, FaultProxy, MariaDb, PASSWORD};
 
 /// Runs a statement over TCP as one of the database's own users, as a program with its url would.
-fn as_user(database: &Database, role: &str, port: u16, sql: &str) -> Result<String, String> {
+pub(crate) fn as_user(database: &Database, role: &str, port: u16, sql: &str) -> Result<String, String> {
     let output = Command::new("mariadb")
         .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", "--batch", "--skip-column-names"])
         .args([format!("--user={}_{role}", database.name()), format!("--password={PASSWORD}")])
@@ -87,6 +87,15 @@ fn a_stopped_server_starts_again_with_its_settings_as_they_were() {
     assert!(server.log().contains("Shutdown complete"), "it did not end cleanly:\n{}", server.log());
     server.restart();
     assert_eq!(server.execute("SELECT @@read_only"), "0");
+}
+
+#[test]
+fn further_settings_win_and_outlive_a_restart() {
+    let server = MariaDb::start_with(&["--log-bin=binlog", "--max-connections=77"]);
+    let settings = || server.execute("SELECT @@log_bin, @@max_connections, @@local_infile");
+    assert_eq!(settings(), "1\t77\t1");
+    server.restart();
+    assert_eq!(settings(), "1\t77\t1");
 }
 
 #[test]
