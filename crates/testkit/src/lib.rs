@@ -6,8 +6,9 @@
 //! - [`rows`] makes CSV files, and says independently of our own code what the api has to answer for them.
 //!
 //! Every process that is started here, and every directory, ends with the test process however that ends. A
-//! thing that is missing fails the test: nothing here skips. No crate has this one outside its
-//! dev-dependencies, and it uses none of ours, so that it can judge all of them.
+//! thing that is missing fails the test: nothing here skips. No crate but `bench`, which is
+//! no part of the product, has this one outside its dev-dependencies, and it uses none of ours, so that it can judge
+//! all of them.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test kit fails its test by panicking")]
 #![expect(clippy::missing_panics_doc, reason = "everything here panics when the test cannot go on")]
 

@@ -16,6 +16,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("testkit", &[]),
 ];
 
+/// Measures the product and is no part of it: it may use every crate, the test kit too, and none may use it.
+const BENCH: &str = "bench";
+
 /// Third-party crates by the beginning of their names, and who alone may name them, in tests too.
 const BOUNDARIES: &[(&str, &[&str])] = &[
     ("actix", &["api", "updater", "service"]),
@@ -31,19 +34,30 @@ const SECTIONS: [&str; 3] = ["dependencies", "build-dependencies", "dev-dependen
 /// Crates of ours that this one must not use. Its tests may look further, but not up: that is cargo's to refuse.
 pub(crate) fn arrows(manifest: &Text) -> Vec<String> {
     let name = crate_name(manifest);
+    if name == BENCH {
+        return Vec::new();
+    }
     let Some((_, below)) = ARROWS.iter().find(|(other, _)| *other == name) else {
         return vec![manifest.finding(1, "a crate that DESIGN 1 does not name")];
     };
-    let ours = |used: &&str| *used != "testkit" && ARROWS.iter().any(|(other, _)| other == used);
+    let ours = |used: &&str| *used == BENCH || (*used != "testkit" && is_drawn(used));
     let used = dependencies(manifest, &SECTIONS[..2]);
     let wrong = used.iter().map(String::as_str).filter(ours).filter(|used| !below.contains(used));
     wrong.map(|used| finding(manifest, used, &format!("{name} must not use {used}"))).collect()
 }
 
+fn is_drawn(name: &str) -> bool {
+    ARROWS.iter().any(|(other, _)| *other == name)
+}
+
 /// The test kit outside of dev-dependencies, or with a crate of ours in any of its sections.
 pub(crate) fn test_kit(manifest: &Text) -> Vec<String> {
-    if crate_name(manifest) == "testkit" {
-        let ours = |used: &&String| ARROWS.iter().any(|(other, _)| other == used);
+    let name = crate_name(manifest);
+    if name == BENCH {
+        return Vec::new();
+    }
+    if name == "testkit" {
+        let ours = |used: &&String| *used == BENCH || is_drawn(used);
         let used = dependencies(manifest, &SECTIONS);
         return used
             .iter()
@@ -60,16 +74,19 @@ pub(crate) fn test_kit(manifest: &Text) -> Vec<String> {
 pub(crate) fn third_parties(manifest: &Text) -> Vec<String> {
     let name = crate_name(manifest);
     let forbidden = |used: &&String| {
-        BOUNDARIES.iter().any(|(prefix, users)| used.starts_with(prefix) && !users.contains(&name.as_str()))
+        name != BENCH
+            && BOUNDARIES
+                .iter()
+                .any(|(prefix, users)| used.starts_with(prefix) && !users.contains(&name.as_str()))
     };
     let used = dependencies(manifest, &SECTIONS);
     let wrong = used.iter().filter(forbidden);
     wrong.map(|used| finding(manifest, used, &format!("{name} must not use {used}"))).collect()
 }
 
-/// The folder is the crate's name.
+/// The folder is the crate's name: `crates/store/Cargo.toml`, `bench/Cargo.toml`.
 fn crate_name(manifest: &Text) -> String {
-    manifest.path.split('/').nth(1).unwrap_or_default().to_owned()
+    manifest.path.rsplit('/').nth(1).unwrap_or_default().to_owned()
 }
 
 /// What these sections name, also those for one platform alone, and renamed crates by their real names.
@@ -127,6 +144,22 @@ mod tests {
         );
         assert!(test_kit(&manifest("api", "[dev-dependencies]\ntestkit.workspace = true\n")).is_empty());
         assert_eq!(test_kit(&manifest("testkit", "[dev-dependencies]\ndataset.workspace = true\n")).len(), 1);
+    }
+
+    #[test]
+    fn bench_may_use_everything_and_nothing_may_use_bench() {
+        let everything =
+            "[dependencies]\ntestkit.workspace = true\napi.workspace = true\nactix-web.workspace = true\n";
+        let bench = Text::new("bench/Cargo.toml", everything);
+        for rule in [arrows, test_kit, third_parties] {
+            assert!(rule(&bench).is_empty());
+        }
+        let on_bench = "[dependencies]\nbench = { path = \"../../bench\" }\n";
+        assert_eq!(
+            arrows(&manifest("tableswap", on_bench)),
+            ["crates/tableswap/Cargo.toml:2: tableswap must not use bench"]
+        );
+        assert_eq!(test_kit(&manifest("testkit", on_bench)).len(), 1);
     }
 
     #[test]

@@ -23,10 +23,10 @@ impl Text {
     }
 }
 
-/// The manifests of all crates under `crates`.
+/// The manifests of all crates under `crates`, and of `bench`.
 pub(crate) fn manifests() -> Vec<Text> {
     let crates = entries(&root().join("crates")).into_iter().filter(|path| path.is_dir());
-    crates.map(|path| read(&path.join("Cargo.toml"))).collect()
+    crates.chain([root().join("bench")]).map(|path| read(&path.join("Cargo.toml"))).collect()
 }
 
 /// All Rust files: sources, tests, benchmarks and examples.
@@ -68,7 +68,7 @@ fn rust_files(dir: &Path) -> Vec<Text> {
     files
 }
 
-/// What is in a directory, in order; nothing where there is none, as `bench` may be missing.
+/// What is in a directory, in order; nothing where there is none.
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = fs::read_dir(dir)
         .into_iter()
