@@ -1,7 +1,8 @@
 # Everything is set up by these two:
 #   make run    both servers in one process on files in ./data, with promotions.csv loaded
 #   make test   installs what is missing, then runs every check and every test
-.PHONY: run test check tools clean
+#   make bench  installs what is missing, then measures look-ups (bench/README.md); ARGUMENTS="--turns 1" is passed on
+.PHONY: run test bench check tools clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,6 +18,13 @@ run: compiler
 
 test: compiler tools check
 	cargo test --workspace
+
+# make bench ----------------------------------------------------------------------------------------------------------
+
+bench: compiler database
+	@command -v wrk > /dev/null || $(MAKE) install PACKAGES="wrk"
+	cargo build --release --workspace
+	cargo run --release --package bench -- lookup $(ARGUMENTS)
 
 # Format, lints, documents.
 check: compiler lints
@@ -39,8 +47,11 @@ lints:
 	@cargo clippy --version > /dev/null 2>&1 || rustup component add clippy
 
 # The database's programs without its service: tests start their own server, and no other is started or touched.
-tools: target/tools/usr/bin/promtool
+.PHONY: database
+database:
 	@test -x /usr/sbin/mariadbd -a -x /usr/bin/mariadb || $(MAKE) install PACKAGES="mariadb-server-core mariadb-client-core"
+
+tools: database target/tools/usr/bin/promtool
 	@command -v curl gzip git > /dev/null || $(MAKE) install PACKAGES="curl gzip git"
 
 # Unpacked and not installed, because the package would start a Prometheus.
