@@ -1,19 +1,23 @@
 //! The api as a server: what it is made of, how it starts and how it stops.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::HttpServer;
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
-use actix_web::{HttpServer, web};
+use actix_web::web::{self, ThinData};
 use prometheus::Registry;
-use service::{Health, HttpMetrics, StopTimes};
+use service::{Health, HttpMetrics, Recorder, StopTimes};
 use store::{LiveVersions, Reader, Store};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::look_up::{InFront, LookUps};
 use crate::{Settings, routes};
 
 /// What an api is built from.
@@ -91,12 +95,21 @@ fn serve(
 ) -> Result<Server, BuildError> {
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
-    let reader = web::Data::new(reader);
+    let (requests_max, cache_control) = (settings.requests_max, settings.cache_control.clone());
     let server = HttpServer::new(move || {
+        let recorder = Recorder::new(&metrics);
+        let look_ups = Rc::new(LookUps {
+            reader: reader.clone(),
+            recorder: recorder.clone(),
+            requests_max,
+            cache_control: cache_control.clone().map(|value| value.0),
+            heads: RefCell::default(),
+        });
         actix_web::App::new()
             .wrap(from_fn(service::measure))
-            .app_data(reader.clone())
-            .configure(|config| service::configure(config, &registry, &metrics, &health))
+            .wrap(InFront(look_ups.clone()))
+            .app_data(ThinData(look_ups))
+            .configure(|config| service::configure(config, &registry, &recorder, &health))
             .configure(routes::configure)
             .default_service(web::route().to(service::nothing_there))
     });

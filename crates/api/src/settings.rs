@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
 use service::settings::parsed;
 
@@ -16,6 +17,10 @@ pub struct Settings {
     pub workers: usize,
     /// Open connections of one thread. Default: 25000.
     pub connections_max: usize,
+    /// Requests that may wait for the store at once; those above are answered 503. Default: 10000.
+    pub requests_max: usize,
+    /// What stands in the header `cache-control` of an answer with a row. Default: none, so that it is not sent.
+    pub cache_control: Option<CacheControl>,
     /// How long an idle connection stays open, in seconds. Default: 75.
     pub keep_alive_seconds: u64,
     /// From a signal to stop until connections are closed, in seconds. Default: 0.
@@ -30,9 +35,24 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 1321)),
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             connections_max: 25_000,
+            requests_max: 10_000,
+            cache_control: None,
             keep_alive_seconds: 75,
             stop_notice_seconds: 0,
             stop_wait_seconds: 30,
         }
+    }
+}
+
+/// The value of a header.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CacheControl(pub(crate) HeaderValue);
+
+impl TryFrom<String> for CacheControl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        HeaderValue::from_str(&text).map(Self).map_err(|_| "it cannot stand in a header")
     }
 }

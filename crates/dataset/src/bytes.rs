@@ -3,6 +3,8 @@
 //! The key's bytes are in the order of the keys, so that a comparison of memory sorts them. The rest is one bit for
 //! each optional column that is null, and then each other column in its shortest form. A schema is needed to read it.
 
+use smallvec::SmallVec;
+
 use crate::{Column, Kind, Schema, Value};
 
 /// The bytes do not have the shape that their schema gives them: a damaged file, or one that another program wrote.
@@ -10,20 +12,21 @@ use crate::{Column, Kind, Schema, Value};
 #[error("the stored bytes of a row do not fit its schema")]
 pub struct CorruptRow;
 
-/// Appends a key so that its bytes compare as its values do.
-pub(crate) fn write_key(value: Value<'_>, out: &mut Vec<u8>) {
+/// The bytes of a key, kept where they are while they are short.
+pub type KeyBytes = SmallVec<[u8; 32]>;
+
+/// Gives a key's bytes, which compare as its values do.
+pub(crate) fn key_bytes<T>(value: Value<'_>, give: impl FnOnce(&[u8]) -> T) -> T {
     match value {
-        Value::Uuid(bytes) => out.extend_from_slice(&bytes),
-        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Uuid(bytes) => give(&bytes),
+        Value::Text(text) => give(text.as_bytes()),
         // With its sign bit turned over, a number's big-endian bytes sort as the number does.
-        Value::Integer(number) | Value::Timestamp(number) => {
-            out.extend_from_slice(&(number ^ i64::MIN).to_be_bytes());
-        }
-        Value::Decimal(number) => out.extend_from_slice(&(number ^ i128::MIN).to_be_bytes()),
-        Value::Date(days) => out.extend_from_slice(&(days ^ i32::MIN).to_be_bytes()),
-        Value::Boolean(flag) => out.push(u8::from(flag)),
+        Value::Integer(number) | Value::Timestamp(number) => give(&(number ^ i64::MIN).to_be_bytes()),
+        Value::Decimal(number) => give(&(number ^ i128::MIN).to_be_bytes()),
+        Value::Date(days) => give(&(days ^ i32::MIN).to_be_bytes()),
+        Value::Boolean(flag) => give(&[u8::from(flag)]),
         // A schema has no such key.
-        Value::Null | Value::Float(_) => {}
+        Value::Null | Value::Float(_) => give(&[]),
     }
 }
 
@@ -90,25 +93,25 @@ fn tick(kind: &Kind) -> i64 {
     }
 }
 
-pub(crate) fn read_row<'a>(
+/// Hands each column with its value to `visit`, in the order of the columns.
+pub(crate) fn visit_row<'a>(
     schema: &Schema,
     key: &'a [u8],
     bytes: &'a [u8],
-    row: &mut Vec<Value<'a>>,
+    mut visit: impl FnMut(&Column, Value<'a>),
 ) -> Result<(), CorruptRow> {
-    row.clear();
     let optional = rest(schema).filter(|(_, column)| column.optional).count();
     let mut input = Input(bytes);
     let nulls = input.take(optional.div_ceil(8))?;
     let mut bit = 0;
     for (at, column) in schema.columns().iter().enumerate() {
         if at == schema.key_index() {
-            row.push(read_key(&column.kind, key)?);
+            visit(column, read_key(&column.kind, key)?);
             continue;
         }
         let null = column.optional && nulls[bit / 8] & (1 << (bit % 8)) != 0;
         bit += usize::from(column.optional);
-        row.push(if null { Value::Null } else { input.value(&column.kind)? });
+        visit(column, if null { Value::Null } else { input.value(&column.kind)? });
     }
     if input.0.is_empty() { Ok(()) } else { Err(CorruptRow) }
 }
@@ -237,7 +240,7 @@ mod tests {
 
         #[test]
         fn the_bytes_of_keys_sort_as_the_keys_do(a: i64, b: i64, x: i128, y: i128) {
-            let key = |value: Value<'_>| { let mut out = Vec::new(); write_key(value, &mut out); out };
+            let key = |value: Value<'_>| key_bytes(value, <[u8]>::to_vec);
             prop_assert_eq!(key(Value::Integer(a)).cmp(&key(Value::Integer(b))), a.cmp(&b));
             prop_assert_eq!(key(Value::Decimal(x)).cmp(&key(Value::Decimal(y))), x.cmp(&y));
         }

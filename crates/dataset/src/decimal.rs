@@ -33,19 +33,21 @@ pub(crate) fn parse(text: &str, precision: u8, scale: u8) -> Result<i128, Reason
 
 /// Prints the number without trailing zeros after the point, and without the point where nothing follows it.
 pub(crate) fn write(unscaled: i128, scale: u8, out: &mut Vec<u8>) {
-    let (mut digits, mut scale) = (unscaled.unsigned_abs(), usize::from(scale));
-    while scale > 0 && digits % 10 == 0 {
-        digits /= 10;
-        scale -= 1;
+    let (digits, scale) = (unscaled.unsigned_abs(), usize::from(scale));
+    if digits == 0 {
+        return out.push(b'0');
     }
     if unscaled < 0 {
         out.push(b'-');
     }
+    let mut buffer = itoa::Buffer::new();
     let text = match u64::try_from(digits) {
         // Dividing 128 bits is slow, and nearly every number is short.
-        Ok(short) => short.to_string(),
-        Err(_) => digits.to_string(),
+        Ok(short) => buffer.format(short),
+        Err(_) => buffer.format(digits),
     };
+    let zeros = text.bytes().rev().take(scale).take_while(|digit| *digit == b'0').count();
+    let (text, scale) = (&text[..text.len() - zeros], scale - zeros);
     if scale == 0 {
         out.extend_from_slice(text.as_bytes());
         return;

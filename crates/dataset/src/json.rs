@@ -4,16 +4,43 @@ use std::io::Write;
 
 use uuid::Uuid;
 
-use crate::{Kind, Schema, Value, decimal, timestamp};
+use crate::{Column, CorruptRow, Kind, Schema, Value, bytes, decimal, timestamp};
 
 /// Appends the row as one JSON object, its members in the order of the columns.
 pub fn write_row(schema: &Schema, row: &[Value<'_>], out: &mut Vec<u8>) {
-    for (at, (column, value)) in schema.columns().iter().zip(row).enumerate() {
-        out.extend_from_slice(if at == 0 { b"{\"" } else { b",\"" });
-        // A column's name needs no escape: it is letters, digits and underscores.
-        out.extend_from_slice(column.name.as_bytes());
-        out.extend_from_slice(b"\":");
-        write_value(&column.kind, *value, out);
+    let start = out.len();
+    for (column, value) in schema.columns().iter().zip(row) {
+        write_member(column, *value, out);
+    }
+    close(start, out);
+}
+
+/// The same from the bytes of a row's key and of its other columns, with nothing in between. Where they are damaged,
+/// what was appended is no JSON.
+pub fn write_stored_row(
+    schema: &Schema,
+    key: &[u8],
+    rest: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), CorruptRow> {
+    let start = out.len();
+    bytes::visit_row(schema, key, rest, |column, value| write_member(column, value, out))?;
+    close(start, out);
+    Ok(())
+}
+
+/// Each member brings the comma before it; the first one's becomes the brace.
+fn write_member(column: &Column, value: Value<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    // A column's name needs no escape: it is letters, digits and underscores.
+    out.extend_from_slice(column.name.as_bytes());
+    out.extend_from_slice(b"\":");
+    write_value(&column.kind, value, out);
+}
+
+fn close(start: usize, out: &mut Vec<u8>) {
+    if let Some(first) = out.get_mut(start) {
+        *first = b'{';
     }
     out.push(b'}');
 }
@@ -42,8 +69,10 @@ fn write_value(kind: &Kind, value: Value<'_>, out: &mut Vec<u8>) {
         (Value::Decimal(number), Kind::Decimal { scale, .. }) => decimal::write(number, *scale, out),
         (Value::Boolean(flag), _) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
         (Value::Date(days), _) => quoted(out, |out| timestamp::write_date(days, out)),
+        (Value::Timestamp(micros), Kind::Timestamp(format)) if format.is_plain() => {
+            quoted(out, |out| format.write(micros, out));
+        }
         (Value::Timestamp(micros), Kind::Timestamp(format)) => quoted(out, |out| {
-            // The format comes from a definition and may hold anything.
             let mut text = Vec::with_capacity(24);
             format.write(micros, &mut text);
             out.extend_from_slice(escaped(&text).as_bytes());

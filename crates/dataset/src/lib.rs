@@ -16,10 +16,10 @@ mod value;
 mod zone;
 
 pub use batch::RowBatch;
-pub use bytes::{CorruptRow, write_varint};
+pub use bytes::{CorruptRow, KeyBytes, write_varint};
 pub use column::{Column, Kind};
 pub use definition::{Dataset, Datasets, DefinitionError, Duplicates, Guards, is_dataset_name};
-pub use json::write_row;
+pub use json::{write_row, write_stored_row};
 pub use reason::Reason;
 pub use schema::Schema;
 pub use timestamp::{TimestampFormat, civil_from_micros};

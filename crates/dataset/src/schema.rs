@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::column::WrittenColumn;
-use crate::{Column, Kind, Value, bytes, json};
+use crate::{Column, KeyBytes, Kind, Value, bytes, json};
 
 /// The columns of a dataset, one of which is the key. Written as JSON it is part of a version's ledger entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl Schema {
     }
 
     /// The key bytes of what somebody asks for; nothing where it can be no key of this dataset.
-    pub fn parse_key(&self, text: &str) -> Option<Vec<u8>> {
+    pub fn parse_key(&self, text: &str) -> Option<KeyBytes> {
         let parsed = match &self.key().kind {
             // Who copies a key from an answer has it as it is shown.
             Kind::Timestamp(format) => {
@@ -68,14 +68,17 @@ impl Schema {
             _ => self.key().parse(text),
         };
         let value = parsed.ok().filter(|_| !text.is_empty())?;
-        let mut key = Vec::new();
-        bytes::write_key(value, &mut key);
-        Some(key)
+        Some(bytes::key_bytes(value, KeyBytes::from_slice))
     }
 
     /// Appends the bytes of a row's key, whose order as bytes is the order of the keys.
     pub fn write_key(&self, row: &[Value<'_>], out: &mut Vec<u8>) {
-        bytes::write_key(row[self.key], out);
+        bytes::key_bytes(row[self.key], |key| out.extend_from_slice(key));
+    }
+
+    /// The bytes of a row's key.
+    pub fn key_of(&self, row: &[Value<'_>]) -> KeyBytes {
+        bytes::key_bytes(row[self.key], KeyBytes::from_slice)
     }
 
     /// Reads a key back from its bytes.
@@ -100,7 +103,8 @@ impl Schema {
         rest: &'a [u8],
         row: &mut Vec<Value<'a>>,
     ) -> Result<(), bytes::CorruptRow> {
-        bytes::read_row(self, key, rest, row)
+        row.clear();
+        bytes::visit_row(self, key, rest, |_, value| row.push(value))
     }
 }
 

@@ -81,6 +81,12 @@ impl TimestampFormat {
         fields.micros(offset).ok_or_else(malformed)
     }
 
+    /// Whether what is shown needs no escape in JSON: the format comes from a definition and may hold anything.
+    pub(crate) fn is_plain(&self) -> bool {
+        let escaped = |char: char| char.is_control() || matches!(char, '"' | '\\');
+        !self.output.contains(escaped)
+    }
+
     /// Prints the instant, in UTC.
     pub(crate) fn write(&self, micros: i64, out: &mut Vec<u8>) {
         let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
@@ -222,8 +228,10 @@ fn number(digits: &str) -> Option<u32> {
 }
 
 fn digits(number: u32, width: u32, out: &mut Vec<u8>) {
-    for place in (0..width).rev() {
-        out.push(b'0' + u8::try_from(number / 10u32.pow(place) % 10).unwrap_or(0));
+    let mut place = 10u32.pow(width - 1);
+    while place > 0 {
+        out.push(b'0' + u8::try_from(number / place % 10).unwrap_or(0));
+        place /= 10;
     }
 }
 

@@ -14,8 +14,8 @@ pub mod telemetry;
 
 pub use exit::fail;
 pub use health::{Check, Health};
-pub use metrics::{HttpMetrics, registry};
-pub use problem::{Problem, chain};
-pub use requests::measure;
+pub use metrics::{HttpMetrics, InFlight, Recorder, registry};
+pub use problem::{PROBLEM_JSON, Problem, chain};
+pub use requests::{answer, measure};
 pub use server::{StopTimes, Takes, bind, configure, nothing_there, route, run, stop_on_signal};
 pub use settings::{Environment, Secret, SettingsError};

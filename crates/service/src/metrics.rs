@@ -1,35 +1,35 @@
 //! What both servers measure of HTTP, and how it is shown.
 //!
 //! Labels are bounded: the handler is the route's pattern, never a path; an unknown method is `other`. Each worker
-//! keeps the series that it has used, because finding them anew costs more than counting.
+//! counts in series of its own, which no other thread writes, so that a request costs two plain stores; what is shown
+//! is their sum.
+
+mod series;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
+use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::{Encoder, IntGauge, Registry, TextEncoder};
 
+use self::series::{Series, Sum};
 use crate::Problem;
-
-/// From 100 us up; the last ones are for uploads.
-const BUCKETS: [f64; 17] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
-    600.0,
-];
 
 /// Counts and times of requests.
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
-    requests: IntCounterVec,
-    seconds: HistogramVec,
+    /// Those of all workers.
+    series: Arc<Mutex<Vec<Arc<Series>>>>,
     in_flight: IntGauge,
+    requests: Desc,
+    seconds: Desc,
 }
 
 /// A registry that measures the process.
@@ -42,79 +42,119 @@ pub fn registry() -> prometheus::Result<Registry> {
 impl HttpMetrics {
     /// Makes the metrics and registers them.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let requests = Opts::new("http_requests_total", "Requests that were answered.");
-        let seconds =
-            HistogramOpts::new("http_request_duration_seconds", "Seconds until a request was answered.");
-        let metrics = Self {
-            requests: IntCounterVec::new(requests, &["handler", "method", "code"])?,
-            seconds: HistogramVec::new(seconds.buckets(BUCKETS.to_vec()), &["handler", "method"])?,
-            in_flight: IntGauge::new("http_requests_in_flight", "Requests that are being answered.")?,
+        let desc = |name: &str, help: &str, labels: &[&str]| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(name.into(), help.into(), labels, std::collections::HashMap::new())
         };
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.seconds.clone()))?;
+        let metrics = Self {
+            series: Arc::default(),
+            in_flight: IntGauge::new("http_requests_in_flight", "Requests that are being answered.")?,
+            requests: desc(
+                "http_requests_total",
+                "Requests that were answered.",
+                &["handler", "method", "code"],
+            )?,
+            seconds: desc(
+                "http_request_duration_seconds",
+                "Seconds until a request was answered.",
+                &["handler", "method"],
+            )?,
+        };
+        registry.register(Box::new(metrics.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         Ok(metrics)
+    }
+
+    fn series(&self) -> MutexGuard<'_, Vec<Arc<Series>>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for HttpMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.requests, &self.seconds]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let (mut by_code, mut by_method) = (BTreeMap::new(), BTreeMap::new());
+        let all = self.series().clone();
+        for series in &all {
+            let sum = series.read();
+            let labels = [series.handler.as_str(), series.method];
+            by_method.entry(labels).or_insert_with(Sum::default).add(&sum);
+            let code = (labels, series.status.as_u16());
+            by_code.entry(code).or_insert_with(Sum::default).add(&sum);
+        }
+        let names = ["handler", "method", "code"];
+        let counts = by_code.iter().map(|(([handler, method], code), sum)| {
+            sum.counter(&names, &[handler, method, &code.to_string()])
+        });
+        let times = by_method.iter().map(|(labels, sum)| sum.histogram(&names[..2], labels));
+        let family = |desc: &Desc, kind, metrics: Vec<_>| {
+            let mut family = MetricFamily::default();
+            family.set_name(desc.fq_name.clone());
+            family.set_help(desc.help.clone());
+            family.set_field_type(kind);
+            family.set_metric(metrics);
+            family
+        };
+        vec![
+            family(&self.requests, MetricType::COUNTER, counts.collect()),
+            family(&self.seconds, MetricType::HISTOGRAM, times.collect()),
+        ]
     }
 }
 
 /// The metrics as one worker uses them.
-pub(crate) struct Recorder {
+#[derive(Debug)]
+pub struct Recorder {
     metrics: HttpMetrics,
-    /// By handler; of methods and codes each has few.
-    used: RefCell<HashMap<String, Vec<Series>>>,
-}
-
-/// The series of one handler, method and code.
-struct Series {
-    method: &'static str,
-    status: StatusCode,
-    requests: IntCounter,
-    seconds: Histogram,
+    /// Those of this worker. They are few, so a search through them is quicker than a table.
+    own: RefCell<Vec<Arc<Series>>>,
 }
 
 impl Recorder {
-    pub(crate) fn new(metrics: &HttpMetrics) -> Self {
-        Self { metrics: metrics.clone(), used: RefCell::default() }
+    /// For one worker.
+    pub fn new(metrics: &HttpMetrics) -> Rc<Self> {
+        Rc::new(Self { metrics: metrics.clone(), own: RefCell::default() })
     }
 
     /// Counts a request that was answered.
-    pub(crate) fn record(&self, handler: &str, method: &'static str, status: StatusCode, time: Duration) {
-        let mut used = self.used.borrow_mut();
-        let is_it = |series: &&Series| series.method == method && series.status == status;
-        if let Some(series) = used.get(handler).and_then(|all| all.iter().find(is_it)) {
+    pub fn record(&self, handler: &str, method: &'static str, status: StatusCode, time: Duration) {
+        let mut own = self.own.borrow_mut();
+        let found = own
+            .iter()
+            .find(|series| series.status == status && series.method == method && series.handler == handler);
+        if let Some(series) = found {
             return series.count(time);
         }
-        let series = Series {
-            method,
-            status,
-            requests: self.metrics.requests.with_label_values(&[handler, method, status.as_str()]),
-            seconds: self.metrics.seconds.with_label_values(&[handler, method]),
-        };
+        let series = Arc::new(Series::new(handler, method, status));
         series.count(time);
-        used.entry(handler.to_owned()).or_default().push(series);
+        self.metrics.series().push(series.clone());
+        own.push(series);
     }
-}
 
-impl Series {
-    fn count(&self, time: Duration) {
-        self.requests.inc();
-        self.seconds.observe(time.as_secs_f64());
+    /// How many requests are being answered in all workers; those that were answered at once do not count.
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.metrics.in_flight.get()).unwrap_or(0)
     }
 }
 
 /// Counts a request for as long as it is under way, also when its client goes away.
-pub(crate) struct InFlight(Rc<Recorder>);
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
 
 impl InFlight {
-    pub(crate) fn new(recorder: Rc<Recorder>) -> Self {
+    /// From now on.
+    pub fn new(recorder: &Recorder) -> Self {
         recorder.metrics.in_flight.inc();
-        Self(recorder)
+        Self(recorder.metrics.in_flight.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.metrics.in_flight.dec();
+        self.0.dec();
     }
 }
 
@@ -140,12 +180,17 @@ mod tests {
             for status in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND] {
                 recorder.record("/{dataset}/{key}", "GET", status, Duration::from_micros(90));
             }
+            recorder.record("/{dataset}/{key}", "GET", StatusCode::OK, Duration::from_hours(1));
         }
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
-            r#"http_requests_total{code="200",handler="/{dataset}/{key}",method="GET"} 4"#,
+            r#"http_requests_total{code="200",handler="/{dataset}/{key}",method="GET"} 6"#,
             r#"http_requests_total{code="404",handler="/{dataset}/{key}",method="GET"} 2"#,
             r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="0.0001"} 6"#,
+            r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="600"} 6"#,
+            r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="+Inf"} 8"#,
+            r#"http_request_duration_seconds_sum{handler="/{dataset}/{key}",method="GET"} 7200.00054"#,
+            r#"http_request_duration_seconds_count{handler="/{dataset}/{key}",method="GET"} 8"#,
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }

@@ -8,6 +8,9 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Value, json};
 
+/// The media type of a problem.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An answer that says why there is no other.
 #[derive(Debug)]
 pub struct Problem {
@@ -164,7 +167,7 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status);
-        answer.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        answer.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
         if let Some(seconds) = self.retry_after_seconds {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }

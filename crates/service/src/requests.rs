@@ -26,7 +26,7 @@ pub async fn measure<B: MessageBody + 'static>(
         return next.call(request).await.map(in_our_words);
     };
     let method = method_label(request.method());
-    let _in_flight = InFlight::new(recorder.clone());
+    let _in_flight = InFlight::new(&recorder);
     let start = Instant::now();
     let outcome = next.call(request).await.map(in_our_words);
     let (handler, status, failure) = match &outcome {
@@ -39,6 +39,22 @@ pub async fn measure<B: MessageBody + 'static>(
     }
     recorder.record(handler, method, status, start.elapsed());
     outcome
+}
+
+/// Counts a request that was answered outside of the routes, and logs it where it failed.
+pub fn answer(
+    recorder: &Recorder,
+    asked: (&str, &Method),
+    start: Instant,
+    outcome: Result<HttpResponse, Problem>,
+) -> HttpResponse {
+    let (handler, method) = (asked.0, method_label(asked.1));
+    let response = outcome.unwrap_or_else(HttpResponse::from_error);
+    if let Some(failure) = response.error() {
+        log(handler, method, response.status(), failure);
+    }
+    recorder.record(handler, method, response.status(), start.elapsed());
+    response
 }
 
 /// Turns an error of actix's own, such as a body over its limit, into a problem.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::metrics::Recorder;
-use crate::{Health, HttpMetrics, Problem, health, metrics};
+use crate::{Health, Problem, health, metrics};
 
 /// So many connections may wait to be accepted, if the kernel lets them. The 128 of the standard library are fewer
 /// than one burst of clients, and a client that finds no room tries again only after a second.
@@ -99,10 +99,10 @@ async fn signalled() -> io::Result<()> {
 }
 
 /// What every server has: health, metrics, and problem answers where actix would have others.
-pub fn configure(config: &mut ServiceConfig, registry: &Registry, metrics: &HttpMetrics, health: &Health) {
+pub fn configure(config: &mut ServiceConfig, registry: &Registry, recorder: &Rc<Recorder>, health: &Health) {
     config
         .app_data(web::Data::new(registry.clone()))
-        .app_data(Rc::new(Recorder::new(metrics)))
+        .app_data(recorder.clone())
         .app_data(web::Data::new(health.clone()))
         .app_data(
             web::QueryConfig::default()

@@ -4,7 +4,9 @@
 //! says which is live and remembers the others. Replacing the catalog by a rename is the swap. A lock on a file makes
 //! one publisher among all processes. Readers, in this process or in others, watch the catalog.
 
+mod block;
 mod catalog;
+mod disk;
 mod publish;
 mod read;
 mod snapshot;

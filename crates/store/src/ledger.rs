@@ -58,6 +58,9 @@ pub struct Entry {
     pub published_at: Option<DateTime<Utc>>,
     /// Why it failed or was withdrawn.
     pub reason: Option<String>,
+    /// The number of the swap by which it became live last; such numbers only grow. 0 before the first.
+    #[serde(default)]
+    pub swap: u64,
     /// Its columns.
     pub schema: Arc<Schema>,
 }
@@ -146,6 +149,7 @@ impl Ledger {
             started_at: now(),
             published_at: None,
             reason: None,
+            swap: 0,
             schema: new.schema,
         });
         self.changed.insert(version);
@@ -165,6 +169,13 @@ impl Ledger {
             entry.state = State::Failed;
             entry.reason = Some(reason.to_owned());
         });
+    }
+
+    /// Numbers the swap that is to come. It is written before the swap, so that whoever sees the version live can tell
+    /// this time from an earlier one, and a server that is behind from one on which somebody rolled back.
+    pub(crate) fn announce(&mut self, version: u32) {
+        let last = self.entries.iter().map(|entry| entry.swap).max().unwrap_or(0);
+        self.change(version, |entry| entry.swap = last + 1);
     }
 
     /// Enters that another version became live. Going back withdraws the one that was live before.

@@ -5,19 +5,25 @@
 //! every row that is read proves which version it is of. `RENAME TABLE` is the swap. A named lock makes one publisher,
 //! and the swap runs on the connection that holds it. The ledger is the table `tableswap_versions`.
 
+mod cache;
 mod connect;
 mod ledger;
 mod load;
+mod look;
+mod node;
+mod pace;
 mod publish;
+mod queue;
 mod read;
 mod rows;
+mod select;
 mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, Pool};
+use mysql_async::{Conn, Opts};
 
 use crate::ledger::Ledger;
 use crate::{Entry, Error, Metrics, Result, Settings};
@@ -31,10 +37,10 @@ const PUBLISHER_WAIT: Duration = Duration::from_mins(1);
 /// All datasets in one database.
 #[derive(Debug)]
 pub struct Mariadb {
-    /// How a connection is made that writes, or that watches.
+    address: Address,
+    settings: Settings,
+    /// How a connection is made that writes.
     opts: Opts,
-    /// Connections for look-ups.
-    pool: Pool,
     timeout: Duration,
     swap_wait: Duration,
     metrics: Metrics,
@@ -43,7 +49,8 @@ pub struct Mariadb {
 impl Mariadb {
     pub(crate) fn open(address: &Address, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
-            pool: connect::pool(address, settings.connections_max, settings.timeout_ms),
+            address: address.clone(),
+            settings: settings.clone(),
             opts: connect::opts(address),
             timeout: Duration::from_millis(settings.timeout_ms),
             swap_wait: Duration::from_millis(settings.swap_wait_ms),
@@ -80,6 +87,6 @@ impl Mariadb {
     }
 
     pub(crate) fn reader(self: &Arc<Self>) -> Arc<Reader> {
-        Reader::start(self.clone())
+        Reader::start(&self.address, &self.settings, &self.metrics)
     }
 }

@@ -1,8 +1,10 @@
 //! What a store measures of itself.
 
+use std::time::Duration;
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::Reader;
 
@@ -22,6 +24,12 @@ pub struct Metrics {
     pub pool_in_use: IntGauge,
     /// Look-ups that wait for a connection now.
     pub pool_waiting: IntGauge,
+    /// Look-ups that were answered from memory.
+    pub cache_hits: IntCounter,
+    /// Look-ups that were not.
+    pub cache_misses: IntCounter,
+    /// Bytes of answers that are kept in memory.
+    pub cache_bytes: IntGauge,
 }
 
 impl Metrics {
@@ -57,14 +65,31 @@ impl Metrics {
                 "tableswap_store_connections_waiting",
                 "Look-ups that wait for a connection now.",
             )?,
+            cache_hits: IntCounter::new(
+                "tableswap_cache_hits_total",
+                "Look-ups in a database that were answered from memory.",
+            )?,
+            cache_misses: IntCounter::new(
+                "tableswap_cache_misses_total",
+                "Look-ups in a database whose answer was not in memory.",
+            )?,
+            cache_bytes: IntGauge::new("tableswap_cache_bytes", "Bytes of answers that are kept in memory.")?,
         })
+    }
+
+    pub(crate) fn observe(&self, time: Duration, keys: usize) {
+        self.look_up_seconds.observe(time.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of keys")]
+        self.look_up_batch_size.observe(keys as f64);
     }
 
     /// Shows them in a registry; each of two servers on one store has its own.
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         let histograms = [&self.swap_seconds, &self.look_up_seconds, &self.look_up_batch_size];
         histograms.into_iter().try_for_each(|histogram| registry.register(Box::new(histogram.clone())))?;
-        let gauges = [&self.pool_in_use, &self.pool_waiting];
+        let counters = [&self.cache_hits, &self.cache_misses];
+        counters.into_iter().try_for_each(|counter| registry.register(Box::new(counter.clone())))?;
+        let gauges = [&self.pool_in_use, &self.pool_waiting, &self.cache_bytes];
         gauges.into_iter().try_for_each(|gauge| registry.register(Box::new(gauge.clone())))
     }
 }

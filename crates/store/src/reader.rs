@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use dataset::Schema;
+use futures_util::future::BoxFuture;
 
 use crate::embedded;
 use crate::mariadb;
@@ -39,7 +41,27 @@ pub struct LookUp {
     /// The version that all of the answer is from.
     pub version: u32,
     /// For each key that was asked for, in their order, its row as JSON, or nothing.
-    pub rows: Vec<Option<Vec<u8>>>,
+    pub rows: Vec<Option<Bytes>>,
+}
+
+/// The answer to a look-up of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The version that the answer is from.
+    pub version: u32,
+    /// The row as JSON, or nothing.
+    pub row: Option<Bytes>,
+}
+
+/// What comes of a question: nothing is found where there is no such dataset.
+pub type Outcome = Result<Option<Found>>;
+
+/// A look-up of one key: what is at hand is there at once, so that nothing has to be set up to wait for it.
+pub enum Looked {
+    /// It is done.
+    Now(Outcome),
+    /// It begins when it is waited for.
+    Later(BoxFuture<'static, Outcome>),
 }
 
 impl Live {
@@ -71,11 +93,27 @@ impl Reader {
         }
     }
 
+    /// The live version of a dataset, where it is known that no other was live 100 ms ago.
+    pub fn current(&self, dataset: &str) -> Option<u32> {
+        match self {
+            Self::Embedded(reader) => reader.current(dataset),
+            Self::Mariadb(reader) => reader.current(dataset),
+        }
+    }
+
+    /// Looks one key up as it was typed. What can be no key of the dataset is not found.
+    pub fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
+        match self {
+            Self::Embedded(reader) => reader.look_up_one(dataset, key),
+            Self::Mariadb(reader) => reader.look_up_one(dataset, key),
+        }
+    }
+
     /// Looks keys up as they were typed; what can be no key of the dataset is not found. Nothing is returned where
     /// there is no such dataset.
     pub async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
         match self {
-            Self::Embedded(reader) => reader.look_up(dataset, keys),
+            Self::Embedded(reader) => reader.look_up(dataset, keys).await,
             Self::Mariadb(reader) => reader.look_up(dataset, keys).await,
         }
     }

@@ -13,8 +13,14 @@ use crate::mariadb::Address;
 pub struct Settings {
     /// `embedded:DIRECTORY`, or `mysql://user:password@host:port/database`. Default: `embedded:./data`.
     pub url: StoreUrl,
-    /// How many connections look-ups use at most, in MariaDB. Default: 16.
+    /// Databases that follow that of the URL, for look-ups, as URLs with commas between them. Default: none.
+    pub read_urls: ReadUrls,
+    /// How many look-ups are under way in one database at most. Default: 16.
     pub connections_max: usize,
+    /// How many keys one look-up in a database may ask for; 1 makes one query of each request. Default: 256.
+    pub batch_keys_max: usize,
+    /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
+    pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
     pub timeout_ms: u64,
     /// How long a swap is tried again while readers hold the live table, in milliseconds. Default: 60000.
@@ -24,7 +30,15 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let url = StoreUrl::Embedded("./data".into());
-        Self { url, connections_max: 16, timeout_ms: 2_000, swap_wait_ms: 60_000 }
+        Self {
+            url,
+            read_urls: ReadUrls::default(),
+            connections_max: 16,
+            batch_keys_max: 256,
+            cache_bytes: 64 << 20,
+            timeout_ms: 2_000,
+            swap_wait_ms: 60_000,
+        }
     }
 }
 
@@ -73,9 +87,45 @@ impl<'de> Deserialize<'de> for StoreUrl {
     }
 }
 
+/// Databases that are only read. Its `Debug` shows no password.
+#[derive(Debug, Clone, Default)]
+pub struct ReadUrls(pub(crate) Vec<Address>);
+
+impl std::str::FromStr for ReadUrls {
+    type Err = String;
+
+    /// The error never repeats a URL, which may hold a password.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
+        let address = |url: &str| match url.parse()? {
+            StoreUrl::Mariadb(address) => Ok(address),
+            StoreUrl::Embedded(_) => Err("expected mysql://user:password@host:port/database".to_owned()),
+        };
+        urls.map(address).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReadUrls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_urls_are_read_and_a_wrong_one_is_refused() {
+        let urls: ReadUrls = "mysql://u:secret@a/db, mariadb://u:secret@b:3307/db,".parse().unwrap();
+        assert_eq!(format!("{urls:?}"), "ReadUrls([mysql://***@a:3306/db, mysql://***@b:3307/db])");
+        assert!("".parse::<ReadUrls>().unwrap().0.is_empty());
+        for broken in ["mysql://u:secret@a/db,embedded:./data", "mysql://u:secret@a/db;mysql://u:secret@b/db"]
+        {
+            let error = broken.parse::<ReadUrls>().unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
 
     #[test]
     fn a_password_is_never_shown() {

@@ -11,7 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use dataset::{Dataset, Datasets, DefinitionError};
 use prometheus::Registry;
-use service::{Health, HttpMetrics, StopTimes};
+use service::{Health, HttpMetrics, Recorder, StopTimes};
 use store::{LiveVersions, Reader, Store};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -167,7 +167,7 @@ fn serve(
         actix_web::App::new()
             .wrap(from_fn(service::measure))
             .app_data(shared.clone())
-            .configure(|config| service::configure(config, &registry, &metrics, &health))
+            .configure(|config| service::configure(config, &registry, &Recorder::new(&metrics), &health))
             .configure(routes::configure)
             .default_service(web::route().to(service::nothing_there))
     });

@@ -61,9 +61,8 @@ pub(crate) async fn compare(
 }
 
 fn json(schema: &Schema, key: &[u8], rest: &[u8]) -> Option<Vec<u8>> {
-    let (mut row, mut json) = (Vec::new(), Vec::new());
-    schema.read_row(key, rest, &mut row).ok()?;
-    dataset::write_row(schema, &row, &mut json);
+    let mut json = Vec::new();
+    dataset::write_stored_row(schema, key, rest, &mut json).ok()?;
     Some(json)
 }
 

@@ -1,19 +1,22 @@
 //! The look-up of many keys, all answered from one version.
 
+use std::rc::Rc;
+
 use actix_web::{HttpResponse, web};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use service::Problem;
-use store::Reader;
 
-use super::{VERSION, no_dataset, store_problem};
+use crate::look_up::{LookUps, VERSION, no_dataset, store_problem};
+
+type Shared = web::ThinData<Rc<LookUps>>;
 
 /// So many keys can be asked for at once.
 const KEYS_MAX: usize = 1000;
 
 /// `GET /{dataset}?id=A&id=B`.
 pub(super) async fn get(
-    reader: web::Data<Reader>,
+    look_ups: Shared,
     dataset: web::Path<String>,
     query: web::Query<Vec<(String, String)>>,
 ) -> Result<HttpResponse, Problem> {
@@ -21,17 +24,17 @@ pub(super) async fn get(
         return Err(Problem::bad_request(format!("`{name}` is not known: ask for keys as ?id=A&id=B")));
     }
     let keys: Vec<_> = query.iter().map(|(_, key)| key.as_str()).collect();
-    look_up(&reader, &dataset, &keys).await
+    look_up(&look_ups, &dataset, &keys).await
 }
 
 /// `POST /{dataset}/lookup`, with a JSON array of keys.
 pub(super) async fn post(
-    reader: web::Data<Reader>,
+    look_ups: Shared,
     dataset: web::Path<String>,
     keys: web::Json<Vec<Box<RawValue>>>,
 ) -> Result<HttpResponse, Problem> {
     let keys = keys.iter().map(|key| text(key)).collect::<Result<Vec<_>, _>>()?;
-    look_up(&reader, &dataset, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await
+    look_up(&look_ups, &dataset, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await
 }
 
 /// A key as it is written: a number must not lose digits on its way.
@@ -45,12 +48,13 @@ fn text(key: &RawValue) -> Result<String, Problem> {
     }
 }
 
-async fn look_up(reader: &Reader, dataset: &str, keys: &[&str]) -> Result<HttpResponse, Problem> {
+async fn look_up(look_ups: &LookUps, dataset: &str, keys: &[&str]) -> Result<HttpResponse, Problem> {
     if keys.len() > KEYS_MAX {
         return Err(Problem::too_large(format!("{} keys are asked for, {KEYS_MAX} is the most", keys.len())));
     }
-    let found =
-        reader.look_up(dataset, keys).await.map_err(store_problem)?.ok_or_else(|| no_dataset(dataset))?;
+    look_ups.admit()?;
+    let found = look_ups.reader.look_up(dataset, keys).await.map_err(store_problem)?;
+    let found = found.ok_or_else(|| no_dataset(dataset))?;
     if keys.is_empty() {
         return Err(Problem::bad_request("no key is asked for: name them as ?id=A&id=B"));
     }

@@ -10,7 +10,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
-use service::{Health, HttpMetrics, Problem, StopTimes, Takes, route};
+use service::{Health, HttpMetrics, Problem, Recorder, StopTimes, Takes, route};
 use testkit::http::{self, Response};
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +76,7 @@ fn server() -> io::Result<(actix_web::dev::Server, Health, u16)> {
     let server = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(service::measure))
-            .configure(|config| service::configure(config, &registry, &metrics, &asked))
+            .configure(|config| service::configure(config, &registry, &Recorder::new(&metrics), &asked))
             .configure(routes)
             .default_service(web::route().to(service::nothing_there))
     });

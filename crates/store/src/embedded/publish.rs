@@ -135,6 +135,7 @@ impl Publisher {
         let start = Instant::now();
         let (before, ledger) = (self.live, self.ledger.clone());
         self.live = Some(version);
+        self.ledger.announce(version);
         self.ledger.swapped(version);
         if let Err(error) = self.write_catalog() {
             // The rename may have happened all the same: what the catalog says is what readers see.

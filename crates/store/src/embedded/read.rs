@@ -8,12 +8,15 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use dataset::CorruptRow;
+use bytes::Bytes;
+use dataset::KeyBytes;
+use tokio::runtime::Handle;
 use tracing::{error, info};
 
 use super::catalog::{self, Catalog};
-use super::snapshot::{Snapshot, Snapshots};
-use crate::{Error, Live, LookUp, Metrics, Result};
+use super::disk::Disk;
+use super::snapshot::{Snapshot, Snapshots, View};
+use crate::{Error, Found, Live, LookUp, Looked, Metrics, Result};
 
 /// How often the catalogs are looked at: several times within the time that a publication waits for its readers.
 const LOOK_EVERY: Duration = Duration::from_millis(crate::FOLLOW_MS / 5);
@@ -25,6 +28,9 @@ pub struct Reader {
     snapshots: Arc<Snapshots>,
     metrics: Metrics,
     seen: ArcSwap<Seen>,
+    disk: Arc<Disk>,
+    /// Where reads go that may wait for the disk.
+    runtime: Handle,
 }
 
 /// What the last look found.
@@ -54,7 +60,8 @@ impl Stamp {
 
 impl Reader {
     pub(super) fn start(root: PathBuf, snapshots: Arc<Snapshots>, metrics: Metrics) -> Arc<Self> {
-        let reader = Arc::new(Self { root, snapshots, metrics, seen: ArcSwap::default() });
+        let (seen, disk, runtime) = (ArcSwap::default(), Arc::default(), Handle::current());
+        let reader = Arc::new(Self { root, snapshots, metrics, seen, disk, runtime });
         reader.follow();
         let followed = Arc::downgrade(&reader);
         // A thread of its own: it must look in time however busy the others are.
@@ -119,34 +126,77 @@ impl Reader {
         self.seen.load().error.clone().map_or(Ok(()), Err)
     }
 
-    pub(crate) fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
+    pub(crate) fn current(&self, dataset: &str) -> Option<u32> {
+        Some(self.seen.load().live.get(dataset)?.live.version)
+    }
+
+    pub(crate) fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
         let seen = self.seen.load();
-        let Some(live) = seen.live.get(dataset) else {
-            return match &seen.error {
-                Some(error) => Err(Error::Unavailable(error.clone().into())),
-                None => Ok(None),
-            };
+        let live = match seen.get(dataset) {
+            Ok(Some(live)) => live,
+            Ok(None) => return Looked::Now(Ok(None)),
+            Err(error) => return Looked::Now(Err(error)),
         };
-        let start = Instant::now();
-        let rows = keys.iter().map(|key| live.get(key)).collect::<Result<_>>()?;
-        self.metrics.look_up_seconds.observe(start.elapsed().as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of keys")]
-        self.metrics.look_up_batch_size.observe(keys.len() as f64);
-        Ok(Some(LookUp { version: live.live.version, rows }))
+        let found = |row| Some(Found { version: live.live.version, row });
+        let Some(key) = live.live.schema.parse_key(key) else { return Looked::Now(Ok(found(None))) };
+        if self.disk.is_awaited() {
+            let (live, disk, runtime) = (live.clone(), self.disk.clone(), self.runtime.clone());
+            return Looked::Later(Box::pin(async move {
+                let version = live.live.version;
+                let read = move || disk.watch(|| live.get(&key));
+                Ok(Some(Found { version, row: runtime.spawn_blocking(read).await?? }))
+            }));
+        }
+        Looked::Now(self.disk.watch(|| live.get(&key)).map(found))
+    }
+
+    pub(crate) async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
+        let Some(live) = self.seen.load().get(dataset)?.cloned() else { return Ok(None) };
+        let (version, schema) = (live.live.version, live.live.schema.clone());
+        let keys: Vec<_> = keys.iter().map(|key| schema.parse_key(key)).collect();
+        let (start, count) = (Instant::now(), keys.len());
+        let disk = self.disk.clone();
+        // So many keys take a while, even in memory.
+        let read = move || disk.watch(|| live.get_all(&keys));
+        let rows = self.runtime.spawn_blocking(read).await??;
+        self.metrics.observe(start.elapsed(), count);
+        Ok(Some(LookUp { version, rows }))
+    }
+}
+
+impl Seen {
+    fn get(&self, dataset: &str) -> Result<Option<&Arc<LiveSnapshot>>> {
+        match (self.live.get(dataset), &self.error) {
+            (None, Some(error)) => Err(Error::Unavailable(error.clone().into())),
+            (live, _) => Ok(live),
+        }
     }
 }
 
 impl LiveSnapshot {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        let schema = &self.live.schema;
-        let Some(key) = schema.parse_key(key) else { return Ok(None) };
-        let json = self.snapshot.get(&key, |rest| {
-            let (mut row, mut json) = (Vec::with_capacity(schema.columns().len()), Vec::with_capacity(256));
-            schema.read_row(&key, rest, &mut row)?;
-            dataset::write_row(schema, &row, &mut json);
-            Ok::<_, CorruptRow>(json)
-        })?;
-        Ok(json.transpose()?)
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.snapshot.with(|view| self.row(view, key))
+    }
+
+    /// In one pass, in the order of the keys: neighbours stand on the same pages.
+    fn get_all(&self, keys: &[Option<KeyBytes>]) -> Result<Vec<Option<Bytes>>> {
+        let mut order: Vec<(usize, &KeyBytes)> =
+            keys.iter().enumerate().filter_map(|(at, key)| Some((at, key.as_ref()?))).collect();
+        order.sort_unstable_by_key(|(_, key)| *key);
+        let mut rows = vec![None; keys.len()];
+        self.snapshot.with(|view| {
+            for (at, key) in order {
+                rows[at] = self.row(view, key)?;
+            }
+            Ok(rows)
+        })
+    }
+
+    fn row(&self, view: &View<'_>, key: &[u8]) -> Result<Option<Bytes>> {
+        let Some(rest) = view.get(key)? else { return Ok(None) };
+        let mut json = Vec::with_capacity(256);
+        dataset::write_stored_row(&self.live.schema, key, rest, &mut json)?;
+        Ok(Some(json.into()))
     }
 }
 

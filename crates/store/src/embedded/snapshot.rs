@@ -1,17 +1,23 @@
 //! One version as an LMDB file: written once in key order, then only read.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
 use dataset::RowBatch;
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags, WithoutTls};
+use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 
+use super::block::{Block, Builder};
 use crate::{Error, Result};
 
-type Rows = Database<Bytes, Bytes>;
+type Blocks = Database<Bytes, Bytes>;
 
 /// The path of a version's file.
 pub(super) fn path(dir: &Path, version: u32) -> PathBuf {
@@ -30,10 +36,29 @@ pub(super) fn any(dir: &Path) -> Result<bool> {
 }
 
 /// A version that is read.
-#[derive(Debug)]
 pub(super) struct Snapshot {
     env: Env<WithoutTls>,
-    rows: Rows,
+    blocks: Blocks,
+    /// Transactions to use again: the file never changes, so none of them gets old. Threads take them from different
+    /// places, so that they do not fight for the same piece of memory.
+    idle: [CachePadded<ArrayQueue<RoTxn<'static, WithoutTls>>>; PLACES],
+}
+
+const PLACES: usize = 32;
+/// So many transactions are kept at a place; each takes a few hundred bytes.
+const IDLE_MAX: usize = 4;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The place of this thread: one after the other gets the next.
+    static PLACE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PLACES;
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.env.fmt(f)
+    }
 }
 
 impl Snapshot {
@@ -41,25 +66,35 @@ impl Snapshot {
         let len = usize::try_from(path.metadata()?.len()).map_err(Error::corrupt)?;
         let env = open(path, len, EnvFlags::READ_ONLY)?;
         let txn = env.read_txn()?;
-        let rows = env.open_database(&txn, None)?;
-        let rows = rows.ok_or_else(|| Error::corrupt(format!("{} holds no rows", path.display())))?;
+        let blocks = env.open_database(&txn, None)?;
+        let blocks = blocks.ok_or_else(|| Error::corrupt(format!("{} holds no rows", path.display())))?;
         txn.commit()?;
-        Ok(Self { env, rows })
+        Ok(Self { env, blocks, idle: std::array::from_fn(|_| CachePadded::new(ArrayQueue::new(IDLE_MAX))) })
     }
 
-    /// Hands the bytes of a row's other columns to `read`.
-    pub(super) fn get<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
-        let txn = self.env.read_txn()?;
-        Ok(self.rows.get(&txn, key)?.map(read))
+    /// Hands out a view of the rows, to look many up in.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
+        let idle = &self.idle[PLACE.with(|place| *place)];
+        let txn = match idle.pop() {
+            Some(txn) => txn,
+            None => self.env.clone().static_read_txn()?,
+        };
+        let looked = look(&View { blocks: &self.blocks, txn: &txn });
+        // Where there are enough of them, it ends here.
+        let _ = idle.push(txn);
+        looked
     }
 
     /// Hands all rows, in batches of about `batch_bytes`, to `give`, until it wants no more.
     pub(super) fn scan(&self, batch_bytes: usize, mut give: impl FnMut(RowBatch) -> bool) -> Result<()> {
         let txn = self.env.read_txn()?;
         let mut batch = RowBatch::default();
-        for row in self.rows.iter(&txn)? {
-            let (key, rest) = row?;
-            batch.push(key, rest);
+        for block in self.blocks.iter(&txn)? {
+            let block = Block::read(block?)?;
+            for at in 0..block.rows() {
+                let (key, rest) = block.get(at)?;
+                batch.push(key, rest);
+            }
             if batch.bytes_len() >= batch_bytes && !give(std::mem::take(&mut batch)) {
                 return Ok(());
             }
@@ -71,40 +106,89 @@ impl Snapshot {
     }
 }
 
+/// The rows, as one reader sees them.
+pub(super) struct View<'a> {
+    blocks: &'a Blocks,
+    txn: &'a RoTxn<'static, WithoutTls>,
+}
+
+impl View<'_> {
+    /// The bytes of a row's other columns.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<&[u8]>> {
+        // The longest name that can be asked for; a longer key is in no block.
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Ok(None);
+        }
+        // A block is called by its highest key.
+        match self.blocks.get_greater_than_or_equal_to(self.txn, key)? {
+            Some(block) => Block::read(block)?.find(key),
+            None => Ok(None),
+        }
+    }
+}
+
 /// A version that is written.
 #[derive(Debug)]
 pub(super) struct Writer {
     env: Env<WithoutTls>,
-    rows: Rows,
+    blocks: Blocks,
+    unfinished: Mutex<Unfinished>,
+}
+
+/// The block that is being filled, and the last key, which each next one must be above.
+#[derive(Debug, Default)]
+struct Unfinished {
+    builder: Builder,
+    bytes: Vec<u8>,
+    last_key: Vec<u8>,
 }
 
 /// Address space for a file that grows; it costs neither memory nor disk.
 const WRITE_MAP_BYTES: usize = 1 << 40;
+/// The longest key: a text of 255 characters.
+const KEY_BYTES_MAX: usize = 255 * 4;
 
 impl Writer {
     pub(super) fn create(path: &Path) -> Result<Self> {
         // It is synced once, when it is whole: nobody reads it before.
         let env = open(path, WRITE_MAP_BYTES, EnvFlags::NO_SYNC)?;
         let mut txn = env.write_txn()?;
-        let rows = env.create_database(&mut txn, None)?;
+        let blocks = env.create_database(&mut txn, None)?;
         txn.commit()?;
-        Ok(Self { env, rows })
+        Ok(Self { env, blocks, unfinished: Mutex::default() })
     }
 
     /// Appends rows whose keys are above all before them.
     pub(super) fn append(&self, batch: &RowBatch) -> Result<()> {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         let mut txn = self.env.write_txn()?;
         for (key, rest) in batch.iter() {
-            self.rows.put_with_flags(&mut txn, PutFlags::APPEND, key, rest)?;
+            if !unfinished.last_key.is_empty() && *unfinished.last_key >= *key {
+                return Err(Error::corrupt("rows did not come in key order"));
+            }
+            if !unfinished.builder.has_room(key, rest) {
+                unfinished.put(&self.blocks, &mut txn)?;
+            }
+            unfinished.builder.push(key, rest);
+            unfinished.last_key.clear();
+            unfinished.last_key.extend_from_slice(key);
         }
         Ok(txn.commit()?)
     }
 
-    /// Puts everything on disk, closes the file and returns how many rows it has.
+    /// Puts everything on disk, closes the file and returns how many rows are in it.
     pub(super) fn finish(self) -> Result<u64> {
+        let mut txn = self.env.write_txn()?;
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        if !unfinished.builder.is_empty() {
+            unfinished.put(&self.blocks, &mut txn)?;
+        }
+        drop(unfinished);
+        txn.commit()?;
         self.env.force_sync()?;
         let txn = self.env.read_txn()?;
-        let rows = self.rows.len(&txn)?;
+        let rows =
+            self.blocks.iter(&txn)?.map(|block| Ok(Block::read(block?)?.rows() as u64)).sum::<Result<_>>()?;
         drop(txn);
         self.close();
         Ok(rows)
@@ -115,17 +199,34 @@ impl Writer {
     }
 }
 
+impl Unfinished {
+    fn put(&mut self, blocks: &Blocks, txn: &mut RwTxn<'_>) -> Result<()> {
+        let name = self.builder.last_key().to_vec();
+        self.builder.finish(&mut self.bytes)?;
+        Ok(blocks.put_with_flags(txn, PutFlags::APPEND, &name, &self.bytes)?)
+    }
+}
+
 #[expect(unsafe_code, reason = "LMDB maps a file that another program could change")]
 fn open(path: &Path, map_bytes: usize, flags: EnvFlags) -> Result<Env<WithoutTls>> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(map_bytes.next_multiple_of(4096).max(1 << 16));
     // SAFETY: a file is written by its one publisher, under the lock of its dataset and a name that no reader opens,
     // and is never changed once it has its final name. So it needs no lock of LMDB's own either.
-    unsafe {
-        options.flags(EnvFlags::NO_SUB_DIR | EnvFlags::NO_LOCK | EnvFlags::NO_READ_AHEAD | flags);
-        Ok(options.open(path)?)
+    unsafe { options.flags(EnvFlags::NO_SUB_DIR | EnvFlags::NO_LOCK | EnvFlags::NO_READ_AHEAD | flags) };
+    for _ in 0..CLOSING_TRIES {
+        // SAFETY: as above.
+        match unsafe { options.open(path) } {
+            // Its last reader is just closing it.
+            Err(heed::Error::EnvAlreadyOpened) => std::thread::sleep(Duration::from_millis(1)),
+            opened => return Ok(opened?),
+        }
     }
+    Err(Error::corrupt(format!("{} is open already", path.display())))
 }
+
+/// How often a file is asked for again that is just being closed, a millisecond apart.
+const CLOSING_TRIES: u32 = 1000;
 
 /// The snapshots that are open in this process. LMDB forbids to open a file twice, so all readers share one.
 #[derive(Debug)]

@@ -17,6 +17,9 @@ const SESSION: &str = "SET SESSION autocommit = 1, time_zone = '+00:00', \
 const PATIENT: &str = "SET SESSION wait_timeout = 604800, lock_wait_timeout = 5, net_read_timeout = 600, \
     max_statement_time = 0";
 
+/// A long list of keys is looked up as such, and not as a table that is made for it.
+const LISTS: &str = "SET SESSION in_predicate_conversion_threshold = 0";
+
 /// Where a database is, and who asks. Its `Debug` shows no password.
 #[derive(Clone)]
 pub struct Address(Opts);
@@ -28,7 +31,16 @@ impl Address {
         if opts.db_name().is_none_or(str::is_empty) {
             return Err("the URL names no database: expected mysql://user:password@host:port/database".into());
         }
+        let is_usual = |char: char| char.is_alphanumeric() || matches!(char, '_' | '-' | '$');
+        if !opts.db_name().unwrap_or_default().chars().all(is_usual) {
+            return Err("the name of the database may hold letters, digits, `_`, `-` and `$`".into());
+        }
         Ok(Self(opts))
+    }
+
+    /// For the log.
+    pub(super) fn host(&self) -> String {
+        format!("{}:{}", self.0.ip_or_hostname(), self.0.tcp_port())
     }
 }
 
@@ -52,23 +64,38 @@ pub(super) fn opts(address: &Address) -> Opts {
         .into()
 }
 
+/// How a connection is made that only reads.
+pub(super) fn reading(address: &Address, timeout_ms: u64) -> Opts {
+    // The server gives a query up when nobody waits for it any more.
+    let limit = format!("SET SESSION max_statement_time = {}", timeout_ms.div_ceil(1000).max(1));
+    OptsBuilder::from_opts(address.0.clone())
+        .prefer_socket(false)
+        .tcp_keepalive(Some(KEEPALIVE))
+        .stmt_cache_size(64usize)
+        .setup(vec![SESSION.to_owned(), LISTS.to_owned(), limit])
+        .into()
+}
+
 /// Connections for look-ups.
-pub(super) fn pool(address: &Address, connections_max: usize, timeout_ms: u64) -> Pool {
+pub(super) fn pool(reading: &Opts, connections_max: usize) -> Pool {
     let constraints = PoolConstraints::new(0, connections_max.max(1)).unwrap_or_default();
     let pool = PoolOpts::new()
         .with_constraints(constraints)
         // A reset would cost a round trip and forget the prepared statements; no session here leaves a trace.
         .with_reset_connection(false)
         .with_inactive_connection_ttl(Duration::from_mins(1));
-    // The server gives a query up when nobody waits for it any more.
-    let limit = format!("SET SESSION max_statement_time = {}", timeout_ms.div_ceil(1000).max(1));
-    let builder = OptsBuilder::from_opts(address.0.clone())
-        .prefer_socket(false)
-        .tcp_keepalive(Some(KEEPALIVE))
-        .stmt_cache_size(64usize)
-        .setup(vec![SESSION.to_owned(), limit])
-        .pool_opts(pool);
-    Pool::new(builder)
+    Pool::new(OptsBuilder::from_opts(reading.clone()).pool_opts(pool))
+}
+
+/// Whether the same statement may succeed on another connection.
+pub(super) fn may_pass(error: &mysql_async::Error) -> bool {
+    is_lost(error) || server_code(error) == Some(code::NEED_REPREPARE)
+}
+
+/// An error with its causes, for a log and for all who wait for the same.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 pub(super) fn timed_out(elapsed: Elapsed) -> Error {

@@ -22,12 +22,13 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
     started_at BIGINT NOT NULL COMMENT 'seconds since 1970, UTC',
     published_at BIGINT NULL COMMENT 'seconds since 1970, UTC',
     reason TEXT NULL,
+    swap_number BIGINT UNSIGNED NOT NULL,
     columns_json MEDIUMTEXT NOT NULL,
     PRIMARY KEY (dataset, version)
 ) ENGINE = InnoDB, CHARACTER SET utf8mb4";
 
 const COLUMNS: &str = "dataset, version, state, row_count, rejected, duplicates, bytes, sha256, source, forced, \
-    started_at, published_at, reason, columns_json";
+    started_at, published_at, reason, swap_number, columns_json";
 
 /// So far back it is looked at versions whose rows are gone.
 const GONE_MAX: u32 = 1000;
@@ -54,11 +55,6 @@ pub(super) async fn read_one(conn: &mut Conn, dataset: &str, version: u32) -> Re
     row.as_ref().map(entry).transpose()
 }
 
-/// The names of all datasets that ever had a version.
-pub(super) async fn datasets(conn: &mut Conn) -> Result<Vec<String>> {
-    or_empty(conn.query("SELECT DISTINCT dataset FROM tableswap_versions").await)
-}
-
 fn or_empty<T>(rows: mysql_async::Result<Vec<T>>) -> Result<Vec<T>> {
     match rows {
         Err(error) if server_code(&error) == Some(code::NO_SUCH_TABLE) => Ok(Vec::new()),
@@ -70,7 +66,8 @@ fn or_empty<T>(rows: mysql_async::Result<Vec<T>>) -> Result<Vec<T>> {
 pub(super) async fn write(conn: &mut Conn, dataset: &str, entries: Vec<Entry>) -> Result<()> {
     let insert = format!(
         "REPLACE INTO tableswap_versions ({COLUMNS}) VALUES (:dataset, :version, :state, :row_count, :rejected, \
-         :duplicates, :bytes, :sha256, :source, :forced, :started_at, :published_at, :reason, :columns_json)"
+         :duplicates, :bytes, :sha256, :source, :forced, :started_at, :published_at, :reason, :swap_number, \
+         :columns_json)"
     );
     for entry in entries {
         conn.exec_drop(&insert, parameters(dataset, &entry)?).await?;
@@ -94,6 +91,7 @@ fn parameters(dataset: &str, entry: &Entry) -> Result<Params> {
         "started_at" => entry.started_at.timestamp(),
         "published_at" => entry.published_at.map(|time| time.timestamp()),
         "reason" => entry.reason.as_ref().map(|reason| reason.chars().take(4000).collect::<String>()),
+        "swap_number" => entry.swap,
         "columns_json" => serde_json::to_string(&entry.schema).map_err(Error::corrupt)?,
     })
 }
@@ -114,6 +112,7 @@ fn entry(row: &Row) -> Result<Entry> {
         started_at: time(get(row, "started_at")?),
         published_at: get::<Option<i64>>(row, "published_at")?.map(time),
         reason: get(row, "reason")?,
+        swap: get(row, "swap_number")?,
         schema: serde_json::from_str(&schema).map_err(Error::corrupt)?,
     })
 }

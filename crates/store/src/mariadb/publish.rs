@@ -132,6 +132,8 @@ impl Publisher {
     /// The swap, tried again while readers are in its way. Returns which version was live before.
     async fn swap(&mut self, version: u32) -> Result<Option<u32>> {
         let (start, before) = (Instant::now(), self.live);
+        self.ledger.announce(version);
+        self.write_ledger().await?;
         let rename = table::swap(&self.dataset, version, before);
         loop {
             match self.lock.query_drop(&rename).await {

@@ -91,7 +91,11 @@ fn write_decimal(column: &Column, digits: i128, out: &mut Vec<u8>) -> std::io::R
 }
 
 /// Reads a row as the binary protocol sends it.
-pub(super) fn read<'a>(schema: &Schema, row: &'a [Sql], values: &mut Vec<Value<'a>>) -> Result<()> {
+pub(super) fn read<'a>(
+    schema: &Schema,
+    row: impl IntoIterator<Item = &'a Sql>,
+    values: &mut Vec<Value<'a>>,
+) -> Result<()> {
     values.clear();
     for (column, value) in schema.columns().iter().zip(row) {
         let read = read_value(column, value);

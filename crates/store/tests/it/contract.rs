@@ -73,7 +73,7 @@ async fn many_keys_are_answered_in_their_order(fixture: Fixture) {
     for (key, row) in keys.iter().zip(found) {
         let there = key.parse::<u32>().unwrap() < 1000;
         assert_eq!(row.is_some(), there, "{key}");
-        assert!(row.is_none_or(|row| String::from_utf8(row).unwrap().contains(key)));
+        assert!(row.is_none_or(|row| String::from_utf8(row.into()).unwrap().contains(key)));
     }
     assert_eq!(fixture.ask(&reader, &["00001", "x", "00001"]).await.matches("00001").count(), 2);
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
-use store::{Counts, Metrics, NewVersion, Published, Reader, Settings, Staging, State, Store};
+use store::{
+    Counts, Looked, Metrics, NewVersion, Outcome, Published, Reader, Settings, Staging, State, Store,
+};
 use testkit::{Database, MariaDb};
 
 pub(crate) const ITEMS: &str = r#"
@@ -47,7 +50,10 @@ impl Fixture {
     }
 
     pub(crate) fn on(server: &MariaDb) -> Self {
-        let database = server.database();
+        Self::in_database(server.database())
+    }
+
+    pub(crate) fn in_database(database: Database) -> Self {
         let store = open(&database.url());
         Self { store, dataset: dataset(ITEMS), _dir: None, database: Some(database) }
     }
@@ -94,7 +100,11 @@ impl Fixture {
     /// The version of an answer, and the rows in it, each as JSON or `-`.
     pub(crate) async fn ask(&self, reader: &Reader, keys: &[&str]) -> String {
         let found = reader.look_up(self.name(), keys).await.unwrap().unwrap();
-        let text = |row: Option<Vec<u8>>| row.map_or("-".into(), |row| String::from_utf8(row).unwrap());
+        if let [key] = keys {
+            let one = one(reader, self.name(), key).await.unwrap().unwrap();
+            assert_eq!((one.version, &one.row), (found.version, &found.rows[0]), "asked for alone");
+        }
+        let text = |row: Option<Bytes>| row.map_or("-".into(), |row| String::from_utf8(row.into()).unwrap());
         let rows: Vec<String> = found.rows.into_iter().map(text).collect();
         format!("v{}: {}", found.version, rows.join(" "))
     }
@@ -104,6 +114,14 @@ impl Fixture {
         let reader = self.store.reader();
         until(|| reader.check().is_ok()).await;
         reader
+    }
+}
+
+/// Looks one key up, by itself.
+pub(crate) async fn one(reader: &Reader, dataset: &str, key: &str) -> Outcome {
+    match reader.look_up_one(dataset, key) {
+        Looked::Now(outcome) => outcome,
+        Looked::Later(outcome) => outcome.await,
     }
 }
 

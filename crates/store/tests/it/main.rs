@@ -4,5 +4,7 @@
 mod contract;
 mod fixture;
 mod kinds;
+mod look_ups;
 mod mariadb;
 mod readers;
+mod replicas;

@@ -44,7 +44,7 @@ async fn tables_and_entries_that_look_like_left_overs_and_are_none_stay() {
     // A table of somebody else's, and so many failed loads that the good ones are far back.
     database.execute("CREATE TABLE items__v77 (code INT)");
     database.execute(
-        "INSERT INTO tableswap_versions SELECT dataset, version + seq, 'failed', 0, 0, 0, 0, sha256, source, 0, started_at, NULL, 'x', columns_json \
+        "INSERT INTO tableswap_versions SELECT dataset, version + seq, 'failed', 0, 0, 0, 0, sha256, source, 0, started_at, NULL, 'x', 0, columns_json \
          FROM tableswap_versions, seq_1_to_1500 WHERE version = 2",
     );
     fixture.publish(&["a;3;"]).await;

@@ -30,7 +30,7 @@ async fn read(reader: Reader, stop: Arc<AtomicBool>, answers: Arc<AtomicU64>) {
         assert!(found.version >= newest, "went back from {newest} to {}", found.version);
         newest = found.version;
         for (key, row) in KEYS.iter().zip(found.rows) {
-            let row = String::from_utf8(row.unwrap()).unwrap();
+            let row = String::from_utf8(row.unwrap().into()).unwrap();
             assert_eq!(row, format!(r#"{{"code":"{key}","stock":{newest},"until":null}}"#));
         }
         answers.fetch_add(1, Ordering::Relaxed);
