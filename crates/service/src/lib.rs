@@ -1,4 +1,4 @@
-//! What both servers share: settings, logs, metrics, health, problem answers, how to start and how to stop.
+//! What both servers share: settings, logs, metrics, health, problem answers, TLS, how to start and how to stop.
 //!
 //! Nothing here is global: settings are read once and handed down, as are the registry of metrics and the token that
 //! says stop. So tests start a real server with values of their own.
@@ -11,6 +11,7 @@ mod requests;
 mod server;
 pub mod settings;
 pub mod telemetry;
+mod tls;
 
 pub use exit::fail;
 pub use health::{Check, Health};
@@ -19,3 +20,4 @@ pub use problem::{PROBLEM_JSON, Problem, chain};
 pub use requests::{answer, measure};
 pub use server::{StopTimes, Takes, bind, configure, nothing_there, route, run, stop_on_signal};
 pub use settings::{Environment, Secret, SettingsError};
+pub use tls::{TlsError, tls_config};

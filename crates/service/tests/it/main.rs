@@ -4,3 +4,4 @@
 mod answers;
 mod site;
 mod stops;
+mod tls;

@@ -1,6 +1,7 @@
 //! A small server of its own, with a handler for each thing that can go wrong.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -27,6 +28,15 @@ pub(crate) struct Site {
 impl Site {
     /// Starts one on a port of its own, in a plain multi-thread runtime of tokio.
     pub(crate) fn start(notice: Duration) -> Self {
+        Self::start_with(notice, None)
+    }
+
+    /// Starts one that speaks TLS, with these files of a certificate and its key.
+    pub(crate) fn start_tls(certificate: PathBuf, key: PathBuf) -> Self {
+        Self::start_with(Duration::ZERO, Some((certificate, key)))
+    }
+
+    fn start_with(notice: Duration, tls: Option<(PathBuf, PathBuf)>) -> Self {
         log();
         let shutdown = CancellationToken::new();
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -36,7 +46,7 @@ impl Site {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(async {
-                let (server, health, port) = server()?;
+                let (server, health, port) = server(tls)?;
                 sender.send((port, server.handle())).unwrap();
                 let drain = async { drained.store(true, Ordering::SeqCst) };
                 service::run(server, health, StopTimes { notice }, stop, drain).await
@@ -66,7 +76,9 @@ impl Drop for Site {
     }
 }
 
-fn server() -> io::Result<(actix_web::dev::Server, Health, u16)> {
+fn server(tls: Option<(PathBuf, PathBuf)>) -> io::Result<(actix_web::dev::Server, Health, u16)> {
+    let (certificate, key) = tls.unzip();
+    let tls = service::tls_config("API", certificate.as_deref(), key.as_deref()).unwrap();
     let listener = service::bind(([127, 0, 0, 1], 0).into())?;
     let port = listener.local_addr()?.port();
     let registry = service::registry().unwrap();
@@ -80,7 +92,12 @@ fn server() -> io::Result<(actix_web::dev::Server, Health, u16)> {
             .configure(routes)
             .default_service(web::route().to(service::nothing_there))
     });
-    Ok((server.workers(2).shutdown_timeout(10).disable_signals().listen(listener)?.run(), health, port))
+    let server = server.workers(2).shutdown_timeout(10).disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok((server.run(), health, port))
 }
 
 fn routes(config: &mut ServiceConfig) {
@@ -144,8 +161,13 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// The lines about a handler, without their time.
     pub(crate) fn about(&self, handler: &str) -> Vec<String> {
+        self.with(&format!("\"handler\":\"{handler}\""))
+    }
+
+    /// The lines that contain this, without their time.
+    pub(crate) fn with(&self, part: &str) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = text.lines().filter(|line| line.contains(&format!("\"handler\":\"{handler}\"")));
+        let lines = text.lines().filter(|line| line.contains(part));
         lines.map(|line| line.split_once(',').unwrap().1.to_owned()).collect()
     }
 }

@@ -26,6 +26,7 @@ const BOUNDARIES: &[(&str, &[&str])] = &[
     ("heed", &["store"]),
     ("lmdb", &["store"]),
     ("envy", &["service"]),
+    ("rustls", &["service"]),
     ("tokio", &["ingest", "store", "service", "updater", "api", "tableswap", "testkit"]),
 ];
 
