@@ -12,7 +12,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ThinData};
 use prometheus::Registry;
-use service::{Health, HttpMetrics, Recorder, StopTimes};
+use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError};
 use store::{LiveVersions, Reader, Store};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -37,6 +37,9 @@ pub enum BuildError {
     /// Another program has the port, or the address is not one of this machine.
     #[error(transparent)]
     Listen(#[from] io::Error),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A metric is registered twice, which is a defect.
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -93,6 +96,8 @@ fn serve(
     health: &Health,
     registry: &Registry,
 ) -> Result<Server, BuildError> {
+    let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
+    let tls = service::tls_config("API", certificate, key)?;
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
     let (requests_max, cache_control) = (settings.requests_max, settings.cache_control.clone());
@@ -119,5 +124,9 @@ fn serve(
         .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
         .shutdown_timeout(settings.stop_wait_seconds)
         .disable_signals();
-    Ok(server.listen(listener)?.run())
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }

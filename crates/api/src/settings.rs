@@ -1,6 +1,7 @@
 //! Settings of the section `API`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
@@ -13,6 +14,10 @@ pub struct Settings {
     /// Address and port to listen on. Default: `127.0.0.1:1321`.
     #[serde(deserialize_with = "parsed")]
     pub listen: SocketAddr,
+    /// PEM file with the chain of certificates; with the key's file it makes the port speak TLS. Default: none.
+    pub tls_certificate_path: Option<PathBuf>,
+    /// PEM file with the private key. Default: none.
+    pub tls_key_path: Option<PathBuf>,
     /// Threads that answer requests. Default: one for each processor.
     pub workers: usize,
     /// Open connections of one thread. Default: 25000.
@@ -33,6 +38,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 1321)),
+            tls_certificate_path: None,
+            tls_key_path: None,
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             connections_max: 25_000,
             requests_max: 10_000,

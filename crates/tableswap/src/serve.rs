@@ -23,7 +23,8 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     let metrics = store::Metrics::new()?;
     let store = Store::open(&environment.section("STORE")?, &metrics)?;
     let settings: updater::Settings = environment.section("UPDATER")?;
-    let token = settings.token.clone();
+    let kept_out = kept_out(&settings);
+    let updater_tls = settings.tls_certificate_path.is_some();
     let registry = || {
         let registry = service::registry()?;
         metrics.register(&registry)?;
@@ -31,7 +32,8 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     };
     let updater =
         updater::App::build(updater::Config { settings, store: store.clone(), registry: registry()? })?;
-    let settings = environment.section("API")?;
+    let settings: api::Settings = environment.section("API")?;
+    let api_tls = settings.tls_certificate_path.is_some();
     let api = api::App::build(api::Config { settings, store: store.clone(), registry: registry()? })?;
     let (updater_at, api_at) = (updater.address(), api.address());
     let shutdown = service::stop_on_signal();
@@ -39,11 +41,11 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     let first_load = async {
         let Some(dataset) = dataset else { return Ok(()) };
         if let Some(file) = &serve.first_load
-            && !load_first(&store, file, &dataset, updater_at, token.is_some()).await
+            && !load_first(&store, file, &dataset, updater_at, kept_out).await
         {
             return Ok(());
         }
-        say(welcome(&dataset, updater_at, api_at))
+        say(welcome(&dataset, &url(updater_tls, updater_at), &url(api_tls, api_at)))
     };
     // One that ends early, which is a defect, ends the other too.
     let run = |app: Result<(), std::io::Error>| {
@@ -61,14 +63,22 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
 }
 
 /// Loads a file through the updater's own door, unless there is something to serve already. Says whether there is now.
-async fn load_first(store: &Store, file: &Path, dataset: &str, updater: SocketAddr, has_token: bool) -> bool {
+async fn load_first(
+    store: &Store,
+    file: &Path,
+    dataset: &str,
+    updater: SocketAddr,
+    kept_out: Option<&str>,
+) -> bool {
     match store.versions(dataset).await {
         Ok(versions) if versions.iter().any(|entry| entry.state == store::State::Live) => return true,
-        Ok(_) if has_token => {
-            warn!(dataset, "the first load is left to whoever has the token");
-            return false;
+        Ok(_) => {
+            if let Some(why) = kept_out {
+                warn!(dataset, "the first load is left to {why}");
+                return false;
+            }
+            info!(file = %file.display(), dataset, "first load");
         }
-        Ok(_) => info!(file = %file.display(), dataset, "first load"),
         Err(error) => {
             warn!(dataset, error = service::chain(&error), "cannot see whether a first load is needed");
             return false;
@@ -88,17 +98,29 @@ async fn load_first(store: &Store, file: &Path, dataset: &str, updater: SocketAd
     }
 }
 
+/// Who may load the first file, if not this process.
+fn kept_out(updater: &updater::Settings) -> Option<&'static str> {
+    if updater.token.is_some() {
+        return Some("whoever has the token");
+    }
+    // Only who knows the certificate's name and its authority can tell that this is the updater.
+    updater.tls_certificate_path.as_ref().map(|_| "whoever can verify the updater's certificate")
+}
+
+fn url(tls: bool, at: SocketAddr) -> String {
+    format!("{}://localhost:{}", if tls { "https" } else { "http" }, at.port())
+}
+
 /// What to try next.
-fn welcome(dataset: &str, updater: SocketAddr, api: SocketAddr) -> String {
-    let (updater, api) = (updater.port(), api.port());
+fn welcome(dataset: &str, updater: &str, api: &str) -> String {
     format!(
         "
 Ready. In another terminal, with a file FILE.csv and a key KEY of it:
 
-  curl http://localhost:{api}/{dataset}/KEY
-  curl http://localhost:{api}/{dataset}/test
-  curl --form data=@FILE.csv http://localhost:{updater}/datasets/{dataset}/upload
-  curl http://localhost:{api}/prometheus
+  curl {api}/{dataset}/KEY
+  curl {api}/{dataset}/test
+  curl --form data=@FILE.csv {updater}/datasets/{dataset}/upload
+  curl {api}/prometheus
 
 For the promotions.csv that ships, a key is its first field: head -n 1 promotions.csv
 Stop with Ctrl-C."

@@ -11,7 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use dataset::{Dataset, Datasets, DefinitionError};
 use prometheus::Registry;
-use service::{Health, HttpMetrics, Recorder, StopTimes};
+use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError};
 use store::{LiveVersions, Reader, Store};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,9 @@ pub enum BuildError {
     /// Another program has the port, or the address is not one of this machine.
     #[error(transparent)]
     Listen(#[from] io::Error),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A metric is registered twice, which is a defect.
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -159,6 +162,9 @@ fn serve(
     health: &Health,
     registry: &Registry,
 ) -> Result<Server, BuildError> {
+    let settings = &shared.settings;
+    let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
+    let tls = service::tls_config("UPDATER", certificate, key)?;
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
     let (workers, stop_wait) = (shared.settings.workers, shared.settings.stop_wait_seconds);
@@ -172,7 +178,11 @@ fn serve(
             .default_service(web::route().to(service::nothing_there))
     });
     let server = server.workers(workers.max(1)).shutdown_timeout(stop_wait).disable_signals();
-    Ok(server.listen(listener)?.run())
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }
 
 impl Shared {

@@ -15,6 +15,10 @@ pub struct Settings {
     /// Address and port to listen on. Default: `127.0.0.1:1322`.
     #[serde(deserialize_with = "parsed")]
     pub listen: SocketAddr,
+    /// PEM file with the chain of certificates; with the key's file it makes the port speak TLS. Default: none.
+    pub tls_certificate_path: Option<PathBuf>,
+    /// PEM file with the private key. Default: none.
+    pub tls_key_path: Option<PathBuf>,
     /// A TOML file that defines the datasets. Default: the built-in dataset `promotions`.
     pub datasets: Option<PathBuf>,
     /// Directory for sort runs and reports of rejects. Default: `./data/.work`.
@@ -52,6 +56,8 @@ impl Default for Settings {
         let limits = Limits::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 1322)),
+            tls_certificate_path: None,
+            tls_key_path: None,
             datasets: None,
             work_dir: "./data/.work".into(),
             token: None,

@@ -8,3 +8,4 @@ mod quick_start;
 mod readers;
 mod readme;
 mod stops;
+mod tls;

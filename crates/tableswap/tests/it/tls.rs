@@ -1,0 +1,52 @@
+//! TLS as an operator turns it on.
+
+use std::process::Command;
+use std::time::Duration;
+
+use testkit::Server;
+use testkit::rows::promotions_csv;
+
+use crate::harness::{Backend, Site, printed, program, until};
+
+#[test]
+fn both_servers_speak_tls_and_the_first_load_is_left_to_who_can_verify_them() {
+    let site = Site::new(Backend::Embedded);
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) =
+        (site.file("tls.crt", pair.cert.pem()), site.file("tls.key", pair.signing_key.serialize_pem()));
+    let (updater, api) = (format!("127.0.0.1:{}", site.updater_port), format!("127.0.0.1:{}", site.api_port));
+    let env = [
+        ("TABLESWAP_UPDATER_LISTEN", updater.as_str()),
+        ("TABLESWAP_UPDATER_TLS_CERTIFICATE_PATH", &certificate),
+        ("TABLESWAP_UPDATER_TLS_KEY_PATH", &key),
+        ("TABLESWAP_API_LISTEN", &api),
+        ("TABLESWAP_API_TLS_CERTIFICATE_PATH", &certificate),
+        ("TABLESWAP_API_TLS_KEY_PATH", &key),
+    ];
+    let file = site.file("promotions.csv", promotions_csv(10, 1));
+    let server = Server::spawn(program("tableswap"), &["serve", "--first-load", &file], &env);
+    until(|| server.log().contains("the first load is left to whoever can verify the updater's certificate"));
+    for port in [site.updater_port, site.api_port] {
+        let url = format!("https://localhost:{port}/healthz");
+        let resolve = format!("localhost:{port}:127.0.0.1");
+        let mut curl = Command::new("curl");
+        curl.args(["--disable", "--silent", "--show-error", "--noproxy", "*", "--resolve", &resolve]);
+        let answer = curl.args(["--cacert", &certificate, &url]).output().unwrap();
+        assert_eq!(printed(&answer), r#"{"status":"ok"}exit 0"#);
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_stops_the_start_of_either_server() {
+    for (server, section) in [("updater", "UPDATER"), ("api", "API")] {
+        let port = testkit::free_port();
+        let (listen, address) = (format!("TABLESWAP_{section}_LISTEN"), format!("127.0.0.1:{port}"));
+        let certificate = format!("TABLESWAP_{section}_TLS_CERTIFICATE_PATH");
+        let env = [(listen.as_str(), address.as_str()), (certificate.as_str(), "tls.crt")];
+        let ended = Server::spawn(program(server), &[], &env);
+        assert_eq!(ended.wait(Duration::from_secs(20)).code(), Some(1), "{}", ended.log());
+        let says =
+            format!("{certificate} is set but TABLESWAP_{section}_TLS_KEY_PATH is not: TLS needs both");
+        assert!(ended.log().contains(&says), "{}", ended.log());
+    }
+}
