@@ -7,6 +7,7 @@ mod exit;
 mod health;
 mod metrics;
 mod problem;
+mod remainder;
 mod requests;
 mod server;
 pub mod settings;

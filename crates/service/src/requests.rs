@@ -15,7 +15,7 @@ use actix_web::{Error, HttpResponse};
 use tracing::{debug, error};
 
 use crate::metrics::{InFlight, Recorder};
-use crate::{Problem, chain};
+use crate::{Problem, chain, remainder};
 
 /// The middleware, for `App::wrap(from_fn(service::measure))`.
 pub async fn measure<B: MessageBody + 'static>(
@@ -28,7 +28,7 @@ pub async fn measure<B: MessageBody + 'static>(
     let method = method_label(request.method());
     let _in_flight = InFlight::new(&recorder);
     let start = Instant::now();
-    let outcome = next.call(request).await.map(in_our_words);
+    let outcome = remainder::call(request, next).await.map(in_our_words);
     let (handler, status, failure) = match &outcome {
         Ok(response) => (response.request().match_pattern(), response.status(), response.response().error()),
         Err(error) => (None, error.as_response_error().status_code(), Some(error)),
