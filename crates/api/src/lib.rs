@@ -12,4 +12,4 @@ mod routes;
 mod settings;
 
 pub use app::{App, BuildError, Config};
-pub use settings::Settings;
+pub use settings::{CacheControl, Settings};

@@ -46,6 +46,11 @@ impl Api {
 
     /// Starts one that reads by that URL what is published to the database, or to files.
     pub(crate) fn on(database: Option<&Database>, reader_url: Option<String>) -> Self {
+        Self::with(database, reader_url, Settings::default())
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn with(database: Option<&Database>, reader_url: Option<String>, settings: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let files = format!("embedded:{}", dir.path().display());
         let store = open(&database.map_or_else(|| files.clone(), Database::url));
@@ -56,7 +61,7 @@ impl Api {
         let stop = shutdown.clone();
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
-                let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), ..Settings::default() };
+                let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), ..settings };
                 let registry = service::registry().unwrap();
                 let app = App::build(Config { settings, store: read, registry }).unwrap();
                 sender.send(app.address().port()).unwrap();

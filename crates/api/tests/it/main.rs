@@ -3,4 +3,6 @@
 
 mod faults;
 mod harness;
+mod http;
 mod look_up;
+mod overload;

@@ -111,5 +111,7 @@ fn labels(names: &[&str], values: &[&str]) -> Vec<LabelPair> {
         pair.set_value((*value).to_owned());
         pair
     };
-    names.iter().zip(values).map(pair).collect()
+    let mut labels: Vec<_> = names.iter().zip(values).map(pair).collect();
+    labels.sort_by(|one, other| one.name().cmp(other.name()));
+    labels
 }
