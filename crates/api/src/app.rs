@@ -108,6 +108,7 @@ fn serve(
             recorder: recorder.clone(),
             requests_max,
             cache_control: cache_control.clone().map(|value| value.0),
+            together: RefCell::default(),
             heads: RefCell::default(),
         });
         actix_web::App::new()

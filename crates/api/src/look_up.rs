@@ -19,7 +19,8 @@ use actix_web::{Error, HttpResponse};
 use futures_util::future::{Either, LocalBoxFuture};
 use percent_encoding::percent_decode_str;
 use service::{InFlight, Problem, Recorder};
-use store::{Found, Looked, Outcome, Reader};
+use store::{Found, Looked, Outcome, Question, Reader};
+use tokio::sync::oneshot;
 
 /// The header that says of which version an answer is.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-dataset-version");
@@ -33,6 +34,8 @@ pub(crate) struct LookUps {
     /// How many requests may be waiting for the store at once, in all workers.
     pub(crate) requests_max: usize,
     pub(crate) cache_control: Option<HeaderValue>,
+    /// What was asked for in this turn, and by whom.
+    pub(crate) together: RefCell<Vec<(Question, oneshot::Sender<Outcome>)>>,
     /// For each dataset, of the version that was answered from last.
     pub(crate) heads: RefCell<Vec<Rc<Head>>>,
 }
@@ -56,7 +59,7 @@ pub(crate) struct InFrontOf<S> {
     next: S,
 }
 
-impl<S, B> Transform<S, ServiceRequest> for InFront
+impl<S, B: 'static> Transform<S, ServiceRequest> for InFront
 where
     S: Service<ServiceRequest, Response = ServiceResponse<EitherBody<B>>, Error = Error>,
 {
@@ -73,7 +76,7 @@ where
 
 type Answered<B> = Result<ServiceResponse<EitherBody<B>>, Error>;
 
-impl<S, B> Service<ServiceRequest> for InFrontOf<S>
+impl<S, B: 'static> Service<ServiceRequest> for InFrontOf<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<EitherBody<B>>, Error = Error>,
 {
@@ -101,16 +104,14 @@ where
                 Either::Left(ready(self.look_ups.answer(request, start, response)))
             }
             Looked::Later(outcome) => {
-                let (look_ups, dataset) = (self.look_ups.clone(), dataset.into_owned());
-                Either::Right(Either::Left(Box::pin(async move {
-                    let in_flight = InFlight::new(&look_ups.recorder);
-                    let response = match look_ups.admit() {
-                        Ok(()) => look_ups.response(&request, &dataset, outcome.await),
-                        Err(problem) => Err(problem),
-                    };
-                    drop(in_flight);
-                    look_ups.answer(request, start, response)
-                })))
+                let dataset = dataset.into_owned();
+                let answered = self.look_ups.clone().wait(request, dataset, start, outcome);
+                Either::Right(Either::Left(Box::pin(answered)))
+            }
+            Looked::Together(question) => {
+                let (dataset, outcome) = (dataset.into_owned(), self.look_ups.clone().ask(question));
+                let answered = self.look_ups.clone().wait(request, dataset, start, outcome);
+                Either::Right(Either::Left(Box::pin(answered)))
             }
         }
     }
@@ -138,6 +139,43 @@ fn asked(request: &ServiceRequest) -> Option<Result<(Cow<'_, str>, Cow<'_, str>)
 }
 
 impl LookUps {
+    async fn wait<B>(
+        self: Rc<Self>,
+        request: ServiceRequest,
+        dataset: String,
+        start: Instant,
+        outcome: impl Future<Output = Outcome>,
+    ) -> Answered<B> {
+        let in_flight = InFlight::new(&self.recorder);
+        let response = match self.admit() {
+            Ok(()) => self.response(&request, &dataset, outcome.await),
+            Err(problem) => Err(problem),
+        };
+        drop(in_flight);
+        self.answer(request, start, response)
+    }
+
+    /// Asks together with all that arrive in the same turn of this worker.
+    async fn ask(self: Rc<Self>, question: Question) -> Outcome {
+        let (sender, outcome) = oneshot::channel();
+        let is_first = self.together.borrow().is_empty();
+        self.together.borrow_mut().push((question, sender));
+        if is_first {
+            actix_web::rt::spawn(self.clone().ask_together());
+        }
+        outcome.await.unwrap_or_else(|_| Err(store::Error::Unavailable("the look-up was given up".into())))
+    }
+
+    async fn ask_together(self: Rc<Self>) {
+        // First the others have their turn, who may ask as well.
+        tokio::task::yield_now().await;
+        let (questions, askers): (Vec<_>, Vec<_>) = self.together.take().into_iter().unzip();
+        for (asker, outcome) in askers.into_iter().zip(self.reader.ask_together(questions).await) {
+            // Who is gone needs no answer.
+            let _ = asker.send(outcome);
+        }
+    }
+
     /// Whether one more request may wait for the store.
     pub(crate) fn admit(&self) -> Result<(), Problem> {
         let waiting = self.recorder.in_flight();

@@ -20,7 +20,7 @@ pub use error::{Error, Result};
 pub use ledger::{Counts, Entry, NewVersion, State};
 pub use metrics::{LiveVersions, Metrics, MetricsError};
 pub use publisher::{LiveRows, Published, Publisher, Staged, Staging};
-pub use reader::{Found, Live, LookUp, Looked, Outcome, Reader};
+pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader};
 pub use settings::{Settings, StoreUrl};
 
 /// How long it can take until every reader has seen a new version; a publication answers no sooner after its swap.

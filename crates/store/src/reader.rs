@@ -62,6 +62,15 @@ pub enum Looked {
     Now(Outcome),
     /// It begins when it is waited for.
     Later(BoxFuture<'static, Outcome>),
+    /// It is cheaper with others: collect those that come at the same time, and ask [`Reader::ask_together`].
+    Together(Question),
+}
+
+/// A key that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub(crate) dataset: String,
+    pub(crate) key: String,
 }
 
 impl Live {
@@ -106,6 +115,15 @@ impl Reader {
         match self {
             Self::Embedded(reader) => reader.look_up_one(dataset, key),
             Self::Mariadb(reader) => reader.look_up_one(dataset, key),
+        }
+    }
+
+    /// Looks up what came of [`Reader::look_up_one`] for many at the same time; each has an outcome of its own.
+    pub async fn ask_together(&self, questions: Vec<Question>) -> Vec<Outcome> {
+        match self {
+            // It has no such questions.
+            Self::Embedded(_) => questions.into_iter().map(|_| Ok(None)).collect(),
+            Self::Mariadb(reader) => reader.ask_together(questions).await,
         }
     }
 

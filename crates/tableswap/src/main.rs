@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use tableswap::{Arguments, run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(code) => code,

@@ -157,17 +157,20 @@ impl Node {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks one key up, together with those that are asked for at the same time.
-    pub(super) async fn ask(self: &Arc<Self>, table: &Arc<Table>, key: KeyBytes) -> Answer {
-        let joined = self.queue().join(table, key, Instant::now());
-        let joined = joined.map_err(|Stalled| self.suspect("it does not answer"))?;
+    /// Looks keys up, together with those that others ask for at the same time.
+    pub(super) async fn ask(self: &Arc<Self>, table: &Arc<Table>, keys: &[KeyBytes]) -> Vec<Answer> {
+        let all = |failure: Failure| vec![Err(failure); keys.len()];
+        let joined = match self.queue().join(table, keys, Instant::now()) {
+            Ok(joined) => joined,
+            Err(Stalled) => return all(self.suspect("it does not answer")),
+        };
         if joined.start {
             start_taking(self);
         }
-        let waiting = Counted::new(&self.waiting);
-        let answer = joined.answer.await;
+        let waiting = Waits::new(&self.waiting, keys.len());
+        let answers = joined.answers.await;
         drop(waiting);
-        answer.unwrap_or_else(|_| Err(Failure::Away("the look-up was given up".into())))
+        answers.unwrap_or_else(|_| all(Failure::Away("the look-up was given up".into())))
     }
 
     /// Looks many keys up with one statement.
@@ -334,7 +337,7 @@ impl Node {
 
     /// Gives each who waits for a key of a batch its row.
     fn answer(&self, table: &Table, mut found: Selection, waiting: Waiting) {
-        for (key, senders) in waiting {
+        for (key, groups) in waiting {
             let answer = match &mut found {
                 Ok(rows) => Ok(rows.remove(&key)),
                 Err(failure) => Err(failure.clone()),
@@ -342,9 +345,8 @@ impl Node {
             if let (Some(cache), Ok(row)) = (&self.cache, &answer) {
                 cache.insert(table.content, key, row.clone());
             }
-            for sender in senders {
-                // Who is gone needs no answer.
-                let _ = sender.send(answer.clone());
+            for (group, place) in groups {
+                group.answer(place, answer.clone());
             }
         }
     }
@@ -352,9 +354,8 @@ impl Node {
     /// Tells all who wait that there is no sense in it: nobody waits for a server that does not answer looks either.
     fn give_up(&self) {
         let given_up = self.queue().give_up();
-        for sender in given_up.into_iter().flatten().flat_map(|(_, senders)| senders) {
-            // Who is gone needs no answer.
-            let _ = sender.send(Err(Failure::Away("the database does not answer".into())));
+        for (group, place) in given_up.into_iter().flatten().flat_map(|(_, groups)| groups) {
+            group.answer(place, Err(Failure::Away("the database does not answer".into())));
         }
     }
 }
@@ -393,18 +394,18 @@ async fn follow(node: Weak<Node>) {
     }
 }
 
-/// Counts for as long as it lives.
-struct Counted<'a>(&'a AtomicUsize);
+/// Counts who waits for as long as it lives.
+struct Waits<'a>(&'a AtomicUsize, usize);
 
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+impl<'a> Waits<'a> {
+    fn new(count: &'a AtomicUsize, more: usize) -> Self {
+        count.fetch_add(more, Ordering::Relaxed);
+        Self(count, more)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }

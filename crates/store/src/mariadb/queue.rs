@@ -5,11 +5,12 @@
 //! dataset, so that one statement answers it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dataset::KeyBytes;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use super::node::{Failure, Table};
@@ -17,8 +18,8 @@ use super::pace::Pace;
 
 /// What becomes of a key that was asked for.
 pub(super) type Answer = Result<Option<Bytes>, Failure>;
-/// Those who wait for a key.
-pub(super) type Waiting = HashMap<KeyBytes, Vec<oneshot::Sender<Answer>>>;
+/// Those who wait for a key: a group, and the place of the key in it.
+pub(super) type Waiting = HashMap<KeyBytes, SmallVec<[(Arc<Group>, usize); 1]>>;
 
 /// A look-up joins one that is under way only for so long after that began: it must not see what was live before it
 /// was asked, but for the bound that all readers have.
@@ -65,10 +66,42 @@ pub(super) struct Task {
     pub(super) start: bool,
 }
 
-/// How a look-up was taken.
+/// Keys that were asked for at once, by one thread, which is woken once for all of them.
+#[derive(Debug)]
+pub(super) struct Group(Mutex<Answers>);
+
+#[derive(Debug)]
+struct Answers {
+    answers: Vec<Answer>,
+    missing: usize,
+    done: Option<oneshot::Sender<Vec<Answer>>>,
+}
+
+impl Group {
+    fn new(keys: usize) -> (Arc<Self>, oneshot::Receiver<Vec<Answer>>) {
+        let (done, answers) = oneshot::channel();
+        let none = vec![Ok(None); keys];
+        (Arc::new(Self(Mutex::new(Answers { answers: none, missing: keys, done: Some(done) }))), answers)
+    }
+
+    /// Gives the answer for the key at a place, once.
+    pub(super) fn answer(&self, place: usize, answer: Answer) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.answers[place] = answer;
+        state.missing -= 1;
+        if state.missing == 0
+            && let Some(done) = state.done.take()
+        {
+            // Who is gone needs no answer.
+            let _ = done.send(std::mem::take(&mut state.answers));
+        }
+    }
+}
+
+/// How look-ups were taken.
 #[derive(Debug)]
 pub(super) struct Joined {
-    pub(super) answer: oneshot::Receiver<Answer>,
+    pub(super) answers: oneshot::Receiver<Vec<Answer>>,
     /// A task has to be started that takes batches.
     pub(super) start: bool,
 }
@@ -93,32 +126,44 @@ impl Queue {
         }
     }
 
-    /// Takes a key that is asked for.
+    /// Takes keys that are asked for.
     pub(super) fn join(
         &mut self,
         table: &Arc<Table>,
-        key: KeyBytes,
+        keys: &[KeyBytes],
         now: Instant,
     ) -> Result<Joined, Stalled> {
         let oldest = self.under_way.iter().map(|under_way| under_way.since).min();
         if oldest.is_some_and(|since| now.duration_since(since.max(self.last_answer)) > self.patience) {
             return Err(Stalled);
         }
-        let (sender, answer) = oneshot::channel();
-        let Some(sender) = self.share(table, &key, sender, now) else {
-            return Ok(Joined { answer, start: false });
-        };
+        let (group, answers) = Group::new(keys.len());
+        for (place, key) in keys.iter().enumerate() {
+            self.join_one(table, key, (group.clone(), place), now);
+        }
+        Ok(Joined { answers, start: self.start_one() })
+    }
+
+    /// Puts a key beside the same one, or into the batch that collects.
+    fn join_one(&mut self, table: &Arc<Table>, key: &KeyBytes, who: (Arc<Group>, usize), now: Instant) {
+        let young = self.under_way.iter_mut().filter(|it| now.duration_since(it.since) < SHARED_FOR);
+        let mut batches = young.map(|it| &mut it.batch).chain(&mut self.waiting);
+        let same = batches.find_map(|batch| {
+            if Arc::ptr_eq(&batch.table, table) { batch.waiting.get_mut(key) } else { None }
+        });
+        if let Some(same) = same {
+            return same.push(who);
+        }
         let (keys_max, came) = (self.keys_max, now.duration_since(self.start));
         let open = |batch: &&mut Batch| Arc::ptr_eq(&batch.table, table) && batch.waiting.len() < keys_max;
         if let Some(batch) = self.waiting.iter_mut().find(open) {
-            batch.push(key, sender, came);
+            batch.push(key.clone(), who, came);
         } else {
             let mut batch =
                 Batch { table: table.clone(), waiting: HashMap::new(), came: (0, Duration::ZERO) };
-            batch.push(key, sender, came);
+            batch.push(key.clone(), who, came);
             self.waiting.push_back(batch);
         }
-        Ok(Joined { answer, start: self.start_one() })
     }
 
     /// Whether one more may take batches, and there is one for it.
@@ -126,28 +171,6 @@ impl Queue {
         let start = self.takers < self.pace.limit() && !self.waiting.is_empty();
         self.takers += usize::from(start);
         start
-    }
-
-    /// Puts a look-up beside one of the same key; gives it back where there is none.
-    fn share(
-        &mut self,
-        table: &Arc<Table>,
-        key: &KeyBytes,
-        sender: oneshot::Sender<Answer>,
-        now: Instant,
-    ) -> Option<oneshot::Sender<Answer>> {
-        let young = self.under_way.iter_mut().filter(|it| now.duration_since(it.since) < SHARED_FOR);
-        let mut batches = young.map(|it| &mut it.batch).chain(&mut self.waiting);
-        let place = batches.find_map(|batch| {
-            if Arc::ptr_eq(&batch.table, table) { batch.waiting.get_mut(key) } else { None }
-        });
-        match place {
-            Some(place) => {
-                place.push(sender);
-                None
-            }
-            None => Some(sender),
-        }
     }
 
     /// The next batch for a task; nothing where the task is to end.
@@ -186,8 +209,8 @@ impl Queue {
 }
 
 impl Batch {
-    fn push(&mut self, key: KeyBytes, sender: oneshot::Sender<Answer>, came: Duration) {
-        self.waiting.insert(key, vec![sender]);
+    fn push(&mut self, key: KeyBytes, who: (Arc<Group>, usize), came: Duration) {
+        self.waiting.insert(key, smallvec![who]);
         self.came = (self.came.0 + 1, self.came.1 + came);
     }
 }

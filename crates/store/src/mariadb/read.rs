@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dataset::KeyBytes;
+use futures_util::future::join_all;
 
 use super::cache::Cache;
 use super::connect::Address;
 use super::look::Floors;
 use super::node::{Failure, Node, Shared, Table};
-use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Result, Settings};
+use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings};
 
 /// How often a look-up is tried: again after a swap, and again on another server.
 const ATTEMPTS: usize = 4;
@@ -89,7 +90,7 @@ impl Reader {
         !self.replicas.is_empty() && self.floors.is_behind(table)
     }
 
-    pub(crate) fn look_up_one(self: &Arc<Self>, dataset: &str, key: &str) -> Looked {
+    pub(crate) fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
         if let (Some(cache), Some(table)) = (&self.cache, self.fresh(dataset)) {
             let found = |row| Looked::Now(Ok(Some(Found { version: table.live.version, row })));
             let Some(key) = table.live.schema.parse_key(key) else { return found(None) };
@@ -99,20 +100,66 @@ impl Reader {
             }
             self.metrics.cache_misses.inc();
         }
-        let (reader, dataset, key) = (self.clone(), dataset.to_owned(), key.to_owned());
-        Looked::Later(Box::pin(async move { reader.ask(&dataset, &key).await }))
+        Looked::Together(Question { dataset: dataset.to_owned(), key: key.to_owned() })
     }
 
-    async fn ask(&self, dataset: &str, key: &str) -> Outcome {
+    /// Each dataset's keys go together. What fails there is asked again by itself.
+    pub(crate) async fn ask_together(&self, questions: Vec<Question>) -> Vec<Outcome> {
+        let mut datasets: Vec<&str> = questions.iter().map(|question| question.dataset.as_str()).collect();
+        datasets.sort_unstable();
+        datasets.dedup();
+        let mut outcomes: Vec<Outcome> = questions.iter().map(|_| Ok(None)).collect();
+        for asked in join_all(datasets.into_iter().map(|dataset| self.ask_dataset(dataset, &questions))).await
+        {
+            for (place, outcome) in asked {
+                outcomes[place] = outcome;
+            }
+        }
+        outcomes
+    }
+
+    /// The outcomes for the questions of one dataset, each with its place among all.
+    async fn ask_dataset(&self, dataset: &str, questions: &[Question]) -> Vec<(usize, Outcome)> {
+        let of_dataset = || questions.iter().enumerate().filter(|(_, question)| question.dataset == dataset);
+        let chosen = self.choose(dataset, &Tries::default());
+        let Ok(Some((node, table))) = chosen else {
+            let outcome = || self.choose(dataset, &Tries::default()).map(|_| None);
+            return of_dataset().map(|(place, _)| (place, outcome())).collect();
+        };
+        let found = |row| Ok(Some(Found { version: table.live.version, row }));
+        let (mut outcomes, mut places, mut keys) =
+            (Vec::with_capacity(questions.len()), Vec::new(), Vec::new());
+        for (place, question) in of_dataset() {
+            match table.live.schema.parse_key(&question.key) {
+                Some(key) => {
+                    places.push(place);
+                    keys.push(key);
+                }
+                None => outcomes.push((place, found(None))),
+            }
+        }
+        let answers = if keys.is_empty() { Vec::new() } else { node.ask(&table, &keys).await };
+        let answers = places.into_iter().zip(answers).map(async |(place, answer)| match answer {
+            Ok(row) => (place, found(row)),
+            Err(failure) => (place, self.ask_again(&questions[place], &node, failure).await),
+        });
+        outcomes.extend(join_all(answers).await);
+        outcomes
+    }
+
+    /// Asks for one key after a failure.
+    async fn ask_again(&self, question: &Question, node: &Arc<Node>, failure: Failure) -> Outcome {
         let mut tries = Tries::default();
-        while let Some((node, table)) = self.choose(dataset, &tries)? {
+        tries.note(node, failure)?;
+        while let Some((node, table)) = self.choose(&question.dataset, &tries)? {
             let version = table.live.version;
-            let Some(key) = table.live.schema.parse_key(key) else {
+            let Some(key) = table.live.schema.parse_key(&question.key) else {
                 return Ok(Some(Found { version, row: None }));
             };
-            match node.ask(&table, key).await {
-                Ok(row) => return Ok(Some(Found { version, row })),
-                Err(failure) => tries.note(&node, failure)?,
+            match node.ask(&table, &[key]).await.pop() {
+                Some(Ok(row)) => return Ok(Some(Found { version, row })),
+                Some(Err(failure)) => tries.note(&node, failure)?,
+                None => break,
             }
         }
         Ok(None)

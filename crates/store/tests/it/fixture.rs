@@ -122,6 +122,7 @@ pub(crate) async fn one(reader: &Reader, dataset: &str, key: &str) -> Outcome {
     match reader.look_up_one(dataset, key) {
         Looked::Now(outcome) => outcome,
         Looked::Later(outcome) => outcome.await,
+        Looked::Together(question) => reader.ask_together(vec![question]).await.remove(0),
     }
 }
 

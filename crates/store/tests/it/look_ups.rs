@@ -151,7 +151,7 @@ async fn an_answer_is_given_again_without_the_database_and_not_for_longer_than_s
     assert!(statements(&server) - before < 100);
     server.pause();
     tokio::time::sleep(Duration::from_millis(store::FOLLOW_MS * 2)).await;
-    assert!(matches!(reader.look_up_one("items", "a"), store::Looked::Later(_)));
+    assert!(matches!(reader.look_up_one("items", "a"), store::Looked::Together(_)));
     assert_eq!(reader.current("items"), None);
     server.resume();
 }
