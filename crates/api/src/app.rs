@@ -1,9 +1,7 @@
 //! The api as a server: what it is made of, how it starts and how it stops.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use store::{LiveVersions, Reader, Store};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::look_up::{InFront, LookUps};
+use crate::look_up::{InFront, LookUps, Places};
 use crate::{Settings, routes};
 
 /// What an api is built from.
@@ -100,17 +98,11 @@ fn serve(
     let tls = service::tls_config("API", certificate, key)?;
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
-    let (requests_max, cache_control) = (settings.requests_max, settings.cache_control.clone());
+    let (places, cache_control) = (Places::new(settings.requests_max), settings.cache_control.clone());
     let server = HttpServer::new(move || {
         let recorder = Recorder::new(&metrics);
-        let look_ups = Rc::new(LookUps {
-            reader: reader.clone(),
-            recorder: recorder.clone(),
-            requests_max,
-            cache_control: cache_control.clone().map(|value| value.0),
-            together: RefCell::default(),
-            heads: RefCell::default(),
-        });
+        let cache_control = cache_control.clone().map(|value| value.0);
+        let look_ups = LookUps::new(reader.clone(), recorder.clone(), places.clone(), cache_control);
         actix_web::App::new()
             .wrap(from_fn(service::measure))
             .wrap(InFront(look_ups.clone()))

@@ -5,10 +5,15 @@
 //! one version is made once for each worker.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, EitherBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
@@ -16,32 +21,45 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpResponse};
-use futures_util::future::{Either, LocalBoxFuture};
+use futures_util::future::{BoxFuture, Either};
 use percent_encoding::percent_decode_str;
 use service::{InFlight, Problem, Recorder};
-use store::{Found, Looked, Outcome, Question, Reader};
-use tokio::sync::oneshot;
+use store::{Found, LookUp, Looked, Outcome, Reader};
+
+use crate::together::{self, Together};
 
 /// The header that says of which version an answer is.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-dataset-version");
 /// As it is called in the metrics.
 pub(crate) const PATTERN: &str = "/{dataset}/{key}";
 
+/// Of look-ups that fail, one goes into the log in so long.
+const LOGGED_EVERY: Duration = Duration::from_secs(1);
+
 /// What a worker needs to answer look-ups.
 pub(crate) struct LookUps {
-    pub(crate) reader: Reader,
-    pub(crate) recorder: Rc<Recorder>,
-    /// How many requests may be waiting for the store at once, in all workers.
-    pub(crate) requests_max: usize,
-    pub(crate) cache_control: Option<HeaderValue>,
-    /// What was asked for in this turn, and by whom.
-    pub(crate) together: RefCell<Vec<(Question, oneshot::Sender<Outcome>)>>,
+    reader: Reader,
+    recorder: Rc<Recorder>,
+    together: Rc<Together>,
+    places: Places,
+    cache_control: Option<HeaderValue>,
     /// For each dataset, of the version that was answered from last.
-    pub(crate) heads: RefCell<Vec<Rc<Head>>>,
+    heads: RefCell<Vec<Rc<Head>>>,
+    failed_at: Cell<Option<Instant>>,
 }
 
+/// The places for requests that wait for the store, in all workers together.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    taken: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// A place, until it is dropped.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
 /// What all answers from one version share.
-pub(crate) struct Head {
+struct Head {
     dataset: String,
     version: u32,
     number: HeaderValue,
@@ -76,13 +94,17 @@ where
 
 type Answered<B> = Result<ServiceResponse<EitherBody<B>>, Error>;
 
+fn at_once<B, F>(response: ServiceResponse<EitherBody<B>>) -> Either<Ready<Answered<B>>, F> {
+    Either::Left(ready(Ok(response)))
+}
+
 impl<S, B: 'static> Service<ServiceRequest> for InFrontOf<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<EitherBody<B>>, Error = Error>,
 {
     type Response = S::Response;
     type Error = Error;
-    type Future = Either<Ready<Answered<B>>, Either<LocalBoxFuture<'static, Answered<B>>, S::Future>>;
+    type Future = Either<Ready<Answered<B>>, Either<Waiting<B>, S::Future>>;
 
     forward_ready!(next);
 
@@ -93,32 +115,100 @@ where
         let start = Instant::now();
         let (dataset, key) = match asked {
             Ok(asked) => asked,
-            Err(problem) => return Either::Left(ready(self.look_ups.answer(request, start, Err(problem)))),
+            Err(problem) => return at_once(self.look_ups.answer(request, start, Err(problem))),
         };
         if let Some(response) = self.look_ups.not_modified(&request, &dataset) {
-            return Either::Left(ready(self.look_ups.answer(request, start, Ok(response))));
+            return at_once(self.look_ups.answer(request, start, Ok(response)));
         }
-        match self.look_ups.reader.look_up_one(&dataset, &key) {
+        let place = || self.look_ups.places.take();
+        let waiting = match self.look_ups.reader.look_up_one(&dataset, &key) {
             Looked::Now(outcome) => {
                 let response = self.look_ups.response(&request, &dataset, outcome);
-                Either::Left(ready(self.look_ups.answer(request, start, response)))
+                return at_once(self.look_ups.answer(request, start, response));
             }
-            Looked::Later(outcome) => {
-                let dataset = dataset.into_owned();
-                let answered = self.look_ups.clone().wait(request, dataset, start, outcome);
-                Either::Right(Either::Left(Box::pin(answered)))
-            }
+            Looked::Later(outcome) => place().map(|place| (place, Awaited::Later(outcome))),
             Looked::Together(question) => {
-                let (dataset, outcome) = (dataset.into_owned(), self.look_ups.clone().ask(question));
-                let answered = self.look_ups.clone().wait(request, dataset, start, outcome);
-                Either::Right(Either::Left(Box::pin(answered)))
+                place().map(|place| (place, Awaited::Together(self.look_ups.together.ask(question))))
             }
-        }
+        };
+        let (place, outcome) = match waiting {
+            Ok(waiting) => waiting,
+            Err(problem) => return at_once(self.look_ups.answer(request, start, Err(problem))),
+        };
+        let held = (place, InFlight::new(&self.look_ups.recorder));
+        let (look_ups, dataset) = (self.look_ups.clone(), dataset.into_owned());
+        let asked = Some((request, dataset));
+        Either::Right(Either::Left(Waiting {
+            look_ups,
+            asked,
+            start,
+            outcome,
+            _held: held,
+            body: PhantomData,
+        }))
     }
 }
 
-/// The dataset and the key that a request asks for, if it asks for one key.
-fn asked(request: &ServiceRequest) -> Option<Result<(Cow<'_, str>, Cow<'_, str>), Problem>> {
+/// A request whose answer is not yet there.
+pub(crate) struct Waiting<B> {
+    look_ups: Rc<LookUps>,
+    /// And its dataset.
+    asked: Option<(ServiceRequest, String)>,
+    start: Instant,
+    outcome: Awaited,
+    _held: (Place, InFlight),
+    body: PhantomData<fn() -> B>,
+}
+
+enum Awaited {
+    Later(BoxFuture<'static, Outcome>),
+    Together(together::Answer),
+}
+
+impl<B> Future for Waiting<B> {
+    type Output = Answered<B>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered<B>> {
+        let outcome = match &mut self.outcome {
+            Awaited::Later(outcome) => outcome.as_mut().poll(context),
+            Awaited::Together(answer) => Pin::new(answer).poll(context),
+        };
+        let Poll::Ready(outcome) = outcome else { return Poll::Pending };
+        // It is not polled again.
+        let Some((request, dataset)) = self.asked.take() else { return Poll::Pending };
+        let response = self.look_ups.response(&request, &dataset, outcome);
+        Poll::Ready(Ok(self.look_ups.answer(request, self.start, response)))
+    }
+}
+
+impl Places {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { taken: Arc::default(), max }
+    }
+
+    /// Takes a place, or says that there is none.
+    pub(crate) fn take(&self) -> Result<Place, Problem> {
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        // Where there is none, dropping it makes up for the count.
+        let place = Place(self.taken.clone());
+        if taken >= self.max {
+            return Err(Problem::unavailable("too many requests are waiting").logged());
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The dataset and the key.
+type DatasetKey<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// What a request asks for, if it asks for one key.
+fn asked(request: &ServiceRequest) -> Option<Result<DatasetKey<'_>, Problem>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
     }
@@ -139,50 +229,42 @@ fn asked(request: &ServiceRequest) -> Option<Result<(Cow<'_, str>, Cow<'_, str>)
 }
 
 impl LookUps {
-    async fn wait<B>(
-        self: Rc<Self>,
-        request: ServiceRequest,
-        dataset: String,
-        start: Instant,
-        outcome: impl Future<Output = Outcome>,
-    ) -> Answered<B> {
-        let in_flight = InFlight::new(&self.recorder);
-        let response = match self.admit() {
-            Ok(()) => self.response(&request, &dataset, outcome.await),
-            Err(problem) => Err(problem),
-        };
-        drop(in_flight);
-        self.answer(request, start, response)
+    /// For one worker.
+    pub(crate) fn new(
+        reader: Reader,
+        recorder: Rc<Recorder>,
+        places: Places,
+        cache_control: Option<HeaderValue>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            together: Together::new(reader.clone()),
+            reader,
+            recorder,
+            places,
+            cache_control,
+            heads: RefCell::default(),
+            failed_at: Cell::default(),
+        })
     }
 
-    /// Asks together with all that arrive in the same turn of this worker.
-    async fn ask(self: Rc<Self>, question: Question) -> Outcome {
-        let (sender, outcome) = oneshot::channel();
-        let is_first = self.together.borrow().is_empty();
-        self.together.borrow_mut().push((question, sender));
-        if is_first {
-            actix_web::rt::spawn(self.clone().ask_together());
-        }
-        outcome.await.unwrap_or_else(|_| Err(store::Error::Unavailable("the look-up was given up".into())))
+    /// Looks many keys up; nothing where there is no such dataset.
+    pub(crate) async fn many(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>, Problem> {
+        let _place = self.places.take()?;
+        self.reader.look_up(dataset, keys).await.map_err(|error| self.problem(error))
     }
 
-    async fn ask_together(self: Rc<Self>) {
-        // First the others have their turn, who may ask as well.
-        tokio::task::yield_now().await;
-        let (questions, askers): (Vec<_>, Vec<_>) = self.together.take().into_iter().unzip();
-        for (asker, outcome) in askers.into_iter().zip(self.reader.ask_together(questions).await) {
-            // Who is gone needs no answer.
-            let _ = asker.send(outcome);
+    /// The answer where the store gave none.
+    fn problem(&self, error: store::Error) -> Problem {
+        if matches!(error, store::Error::Unavailable(_)) {
+            // The store has said so in the log, once and not for every request.
+            return Problem::unavailable("the store is not available").logged().because(error);
         }
-    }
-
-    /// Whether one more request may wait for the store.
-    pub(crate) fn admit(&self) -> Result<(), Problem> {
-        let waiting = self.recorder.in_flight();
-        if waiting > self.requests_max {
-            return Err(Problem::unavailable("too many requests are waiting").logged());
+        let (problem, now) = (Problem::internal("the look-up failed").because(error), Instant::now());
+        if self.failed_at.get().is_some_and(|last| now.duration_since(last) < LOGGED_EVERY) {
+            return problem.logged();
         }
-        Ok(())
+        self.failed_at.set(Some(now));
+        problem
     }
 
     /// The answer to who has it already, which needs no look at the store: every row of a version has the same tag.
@@ -201,7 +283,7 @@ impl LookUps {
         dataset: &str,
         outcome: Outcome,
     ) -> Result<HttpResponse, Problem> {
-        let Some(Found { version, row }) = outcome.map_err(store_problem)? else {
+        let Some(Found { version, row }) = outcome.map_err(|error| self.problem(error))? else {
             return Err(no_dataset(dataset));
         };
         let head = self.head(dataset, version);
@@ -260,9 +342,9 @@ impl LookUps {
         request: ServiceRequest,
         start: Instant,
         outcome: Result<HttpResponse, Problem>,
-    ) -> Answered<B> {
+    ) -> ServiceResponse<EitherBody<B>> {
         let response = service::answer(&self.recorder, (PATTERN, request.method()), start, outcome);
-        Ok(request.into_response(response.map_into_right_body()))
+        request.into_response(response.map_into_right_body())
     }
 }
 
@@ -298,16 +380,6 @@ fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 pub(crate) fn no_dataset(dataset: &str) -> Problem {
     Problem::not_found(format!("there is no dataset `{dataset}`"))
-}
-
-/// The answer where the store gave none.
-pub(crate) fn store_problem(error: store::Error) -> Problem {
-    match &error {
-        // The store has said so in the log, once and not for every request.
-        store::Error::Unavailable(_) => Problem::unavailable("the store is not available").logged(),
-        _ => Problem::internal("the look-up failed"),
-    }
-    .because(error)
 }
 
 #[cfg(test)]

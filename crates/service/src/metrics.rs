@@ -133,28 +133,23 @@ impl Recorder {
         self.metrics.series().push(series.clone());
         own.push(series);
     }
-
-    /// How many requests are being answered in all workers; those that were answered at once do not count.
-    pub fn in_flight(&self) -> usize {
-        usize::try_from(self.metrics.in_flight.get()).unwrap_or(0)
-    }
 }
 
 /// Counts a request for as long as it is under way, also when its client goes away.
 #[derive(Debug)]
-pub struct InFlight(IntGauge);
+pub struct InFlight(Rc<Recorder>);
 
 impl InFlight {
     /// From now on.
-    pub fn new(recorder: &Recorder) -> Self {
+    pub fn new(recorder: &Rc<Recorder>) -> Self {
         recorder.metrics.in_flight.inc();
-        Self(recorder.metrics.in_flight.clone())
+        Self(recorder.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.metrics.in_flight.dec();
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use service::Problem;
 
-use crate::look_up::{LookUps, VERSION, no_dataset, store_problem};
+use crate::look_up::{LookUps, VERSION, no_dataset};
 
 type Shared = web::ThinData<Rc<LookUps>>;
 
@@ -52,9 +52,7 @@ async fn look_up(look_ups: &LookUps, dataset: &str, keys: &[&str]) -> Result<Htt
     if keys.len() > KEYS_MAX {
         return Err(Problem::too_large(format!("{} keys are asked for, {KEYS_MAX} is the most", keys.len())));
     }
-    look_ups.admit()?;
-    let found = look_ups.reader.look_up(dataset, keys).await.map_err(store_problem)?;
-    let found = found.ok_or_else(|| no_dataset(dataset))?;
+    let found = look_ups.many(dataset, keys).await?.ok_or_else(|| no_dataset(dataset))?;
     if keys.is_empty() {
         return Err(Problem::bad_request("no key is asked for: name them as ?id=A&id=B"));
     }

@@ -75,7 +75,7 @@ fn p9_a_database_that_hangs_gives_clear_answers_soon_and_full_service_once_it_is
         let answer = ask(api.port, number);
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
     }
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?} for 200 refusals", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?} for 200 refusals", start.elapsed());
     assert_eq!(api.get("/readyz").status, 503);
     proxy.set(Fault::None);
     until(|| api.get("/readyz").status == 200);

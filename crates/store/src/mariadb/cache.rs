@@ -15,6 +15,10 @@ const OVERHEAD_BYTES: u64 = 160;
 
 pub(super) struct Cache(Answers<Key, Option<Bytes>, Bytewise>);
 
+/// A row as it is kept; nothing where there is no such key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kept(pub(super) Option<Bytes>);
+
 /// A key in the content of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key(u64, KeyBytes);
@@ -23,8 +27,9 @@ struct Key(u64, KeyBytes);
 struct Bytewise;
 
 impl Weighter<Key, Option<Bytes>> for Bytewise {
-    fn weight(&self, _: &Key, row: &Option<Bytes>) -> u64 {
-        OVERHEAD_BYTES + row.as_ref().map_or(0, |row| row.len() as u64)
+    fn weight(&self, Key(_, key): &Key, row: &Option<Bytes>) -> u64 {
+        let key = if key.spilled() { key.len() } else { 0 };
+        OVERHEAD_BYTES + (key + row.as_ref().map_or(0, Bytes::len)) as u64
     }
 }
 
@@ -35,8 +40,8 @@ impl Cache {
         (bytes > 0).then(|| Self(Answers::with_weighter(items, bytes, Bytewise)))
     }
 
-    pub(super) fn get(&self, content: u64, key: &KeyBytes) -> Option<Option<Bytes>> {
-        self.0.get(&Key(content, key.clone()))
+    pub(super) fn get(&self, content: u64, key: &KeyBytes) -> Option<Kept> {
+        self.0.get(&Key(content, key.clone())).map(Kept)
     }
 
     /// What is kept, in bytes.
@@ -69,9 +74,9 @@ mod tests {
         cache.insert(1, key(7), Some(Bytes::from_static(b"old")));
         cache.insert(2, key(7), Some(Bytes::from_static(b"new")));
         cache.insert(2, key(8), None);
-        assert_eq!(cache.get(1, &key(7)), Some(Some(Bytes::from_static(b"old"))));
-        assert_eq!(cache.get(2, &key(7)), Some(Some(Bytes::from_static(b"new"))));
-        assert_eq!((cache.get(2, &key(8)), cache.get(1, &key(8))), (Some(None), None));
+        assert_eq!(cache.get(1, &key(7)), Some(Kept(Some(Bytes::from_static(b"old")))));
+        assert_eq!(cache.get(2, &key(7)), Some(Kept(Some(Bytes::from_static(b"new")))));
+        assert_eq!((cache.get(2, &key(8)), cache.get(1, &key(8))), (Some(Kept(None)), None));
         assert!(Cache::new(0).is_none());
     }
 

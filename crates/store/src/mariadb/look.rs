@@ -1,13 +1,12 @@
 //! A look at what is live in a database, and at whether it can be trusted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Value};
-use tracing::warn;
 
 use super::connect::{code, server_code};
 use super::ledger;
@@ -37,30 +36,34 @@ impl Floors {
     }
 }
 
-/// Which version of a dataset is live, and by which swap.
-type Standing = (String, Option<u32>, Option<u64>);
+/// Which version of a dataset is live, and what the ledger says of it.
+type Standing = (String, Option<u32>, Option<String>);
 
-/// The live tables; those that are known already are given back.
+/// The live tables; those that are known already are given back. And the datasets whose live table the ledger does not
+/// know.
 pub(super) async fn live(
     conn: &mut Conn,
     known: &HashMap<String, Arc<Table>>,
     floors: &Floors,
-) -> Result<HashMap<String, Arc<Table>>> {
-    let mut live = HashMap::new();
-    for (dataset, version, swap) in standings(conn, known).await? {
-        let (Some(version), Some(swap)) = (version, swap) else { continue };
-        let same = |table: &&Arc<Table>| table.live.version == version && table.swap == swap;
-        let table = match known.get(&dataset).filter(same) {
-            Some(known) => known.clone(),
-            None => {
-                let Some(table) = read(conn, &dataset).await? else { continue };
-                floors.raise(&dataset, table.swap);
-                table
-            }
+) -> Result<(HashMap<String, Arc<Table>>, BTreeSet<String>)> {
+    let (mut live, mut unknown) = (HashMap::new(), BTreeSet::new());
+    for (dataset, version, mark) in standings(conn, known).await? {
+        let Some(version) = version else { continue };
+        let Some(mark) = mark else {
+            unknown.insert(dataset);
+            continue;
+        };
+        let same = |table: &&Arc<Table>| table.live.version == version && table.mark == mark;
+        let table = if let Some(known) = known.get(&dataset).filter(same) {
+            known.clone()
+        } else {
+            let Some(table) = read(conn, &dataset).await? else { continue };
+            floors.raise(&dataset, table.swap);
+            table
         };
         live.insert(dataset, table);
     }
-    Ok(live)
+    Ok((live, unknown))
 }
 
 /// All datasets. With one statement, where those that are known are still there; one by one, where not.
@@ -99,9 +102,15 @@ async fn standing(conn: &mut Conn, dataset: &str) -> Result<Option<Standing>> {
 /// The name of a dataset needs no escape.
 fn standing_of(dataset: &str) -> String {
     format!(
-        "SELECT '{dataset}', t.dataset_version, (SELECT v.swap_number FROM tableswap_versions v \
+        "SELECT '{dataset}', t.dataset_version, \
+         (SELECT CONCAT(v.swap_number, ' ', v.started_at, ' ', v.sha256) FROM tableswap_versions v \
          WHERE v.dataset = '{dataset}' AND v.version = t.dataset_version) FROM `{dataset}` t LIMIT 1"
     )
+}
+
+/// What the ledger says of a version, as `standing_of` selects it.
+fn mark(entry: &Entry) -> String {
+    format!("{} {} {}", entry.swap, entry.started_at.timestamp(), entry.sha256)
 }
 
 /// There is no version yet; or somebody else made a table of that name, which has no version.
@@ -113,10 +122,7 @@ fn is_not_there(error: &mysql_async::Error) -> bool {
 async fn read(conn: &mut Conn, dataset: &str) -> Result<Option<Arc<Table>>> {
     for _ in 0..TRIES {
         let Some((_, Some(version), _)) = standing(conn, dataset).await? else { return Ok(None) };
-        let Some(entry) = ledger::read_one(conn, dataset, version).await? else {
-            warn!(dataset, version, "the live table has no entry in tableswap_versions");
-            return Ok(None);
-        };
+        let Some(entry) = ledger::read_one(conn, dataset, version).await? else { return Ok(None) };
         let proof = format!("SELECT dataset_version, `{}` FROM `{dataset}` LIMIT 1", entry.schema.key().name);
         let proof: Option<(u32, Value)> = match conn.exec_first(proof, ()).await {
             Err(error) if is_not_there(&error) => None,
@@ -124,8 +130,9 @@ async fn read(conn: &mut Conn, dataset: &str) -> Result<Option<Arc<Table>>> {
         };
         // In between another one may have become live.
         if let Some((_, proof)) = proof.filter(|(proved, _)| *proved == version) {
-            let (live, swap) = (Live::new(dataset, &entry), entry.swap);
-            return Ok(Some(Arc::new(Table { live, swap, content: content(dataset, &entry), proof })));
+            let (live, swap, mark) = (Live::new(dataset, &entry), entry.swap, mark(&entry));
+            let content = content(dataset, &entry);
+            return Ok(Some(Arc::new(Table { live, swap, mark, content, proof })));
         }
     }
     Ok(None)

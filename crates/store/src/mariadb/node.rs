@@ -3,7 +3,8 @@
 //! What is live is known from a look every few milliseconds. If an answer turns out to be of another version, or the
 //! columns are gone, that is looked at again and the question is asked again. So a swap fails no request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -11,15 +12,17 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dataset::KeyBytes;
+use futures_util::FutureExt;
 use mysql_async::{Conn, Opts, Pool};
+use prometheus::IntGauge;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tokio::sync::{Mutex, Semaphore};
+use tracing::{error, info, warn};
 
 use super::cache::Cache;
 use super::connect::{self, Address, chain, timed_out};
 use super::look::{self, Floors};
-use super::queue::{Answer, Queue, Stalled, Task, Waiting};
+use super::queue::{Answer, Asker, Askers, Queue, Stalled, Taken, Task};
 use super::select::{self, Selected};
 use crate::{Error, Live, Metrics, Result, Settings};
 
@@ -27,6 +30,8 @@ use crate::{Error, Live, Metrics, Result, Settings};
 const LOOK_EVERY: Duration = Duration::from_millis(crate::FOLLOW_MS / 2);
 /// Whether a server can be trusted is looked at once in so many looks.
 const LOOKS_PER_CHECK: u64 = 20;
+/// Of troubles that come again and again, one goes into the log in so long.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 /// How long it is waited for a server that did not answer before: it must be found again within a second.
 const KNOCK_WAIT: Duration = Duration::from_millis(400);
 
@@ -36,14 +41,16 @@ pub(super) struct Table {
     pub(super) live: Live,
     /// The number of the swap by which it became live.
     pub(super) swap: u64,
+    /// Tells it from another one with the same numbers: where another server has taken the address, it may be there.
+    pub(super) mark: String,
     /// Tells its rows from those of every other version, also of one with the same number.
     pub(super) content: u64,
     /// A key that is there: a statement that asks for it always gets a row, and each row says its version.
     pub(super) proof: mysql_async::Value,
 }
 
-/// The rows of the keys that are there, as JSON.
-type Selection = std::result::Result<HashMap<KeyBytes, Bytes>, Failure>;
+/// For each key its row as JSON, or nothing.
+type Selection = std::result::Result<Vec<Option<Bytes>>, Failure>;
 
 /// Why a look-up was not answered.
 #[derive(Debug, Clone)]
@@ -60,6 +67,8 @@ pub(super) enum Failure {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Seen {
     pub(super) live: HashMap<String, Arc<Table>>,
+    /// Datasets whose live table the ledger does not know.
+    pub(super) unknown: BTreeSet<String>,
     pub(super) error: Option<String>,
     /// Why the server is not to be read from, although it answers.
     pub(super) unfit: Option<String>,
@@ -72,6 +81,8 @@ pub(super) struct Node {
     is_replica: bool,
     opts: Opts,
     pool: Pool,
+    /// Places for look-ups of many keys, which do not wait for those of one.
+    lists: Semaphore,
     pub(super) timeout: Duration,
     seen: ArcSwap<Seen>,
     /// When the last look began that was answered, in milliseconds since the start.
@@ -79,6 +90,8 @@ pub(super) struct Node {
     start: Instant,
     /// A look-up was not answered since the last look.
     is_suspect: AtomicBool,
+    /// When something went into the log, in milliseconds since the start.
+    complained_at: AtomicU64,
     /// Who looks, with a connection of its own: two must not overtake each other.
     watch: Mutex<Option<Conn>>,
     floors: Arc<Floors>,
@@ -110,20 +123,22 @@ impl Node {
         let timeout = Duration::from_millis(settings.timeout_ms);
         let seen = Seen { error: Some("the database was not reached yet".into()), ..Seen::default() };
         let opts = connect::reading(address, settings.timeout_ms);
+        let (connections, lists) = (settings.connections_max, settings.connections_max.div_ceil(4));
         let node = Arc::new(Self {
             name: address.host(),
             is_replica,
-            pool: connect::pool(&opts, settings.connections_max),
+            pool: connect::pool(&opts, connections + lists),
+            lists: Semaphore::new(lists),
             opts,
             timeout,
             seen: ArcSwap::from_pointee(seen),
             looked_at: AtomicU64::new(0),
             start: Instant::now(),
             is_suspect: AtomicBool::new(false),
+            complained_at: AtomicU64::new(0),
             watch: Mutex::default(),
             floors: shared.floors.clone(),
-            // A swap holds readers up for a second at most.
-            queue: Lock::new(Queue::new(settings.batch_keys_max, settings.connections_max, timeout * 3 / 5)),
+            queue: Lock::new(Queue::new(settings.batch_keys_max, connections, timeout)),
             waiting: AtomicUsize::new(0),
             cache: shared.cache.clone(),
             metrics: shared.metrics.clone(),
@@ -158,8 +173,9 @@ impl Node {
     }
 
     /// Looks keys up, together with those that others ask for at the same time.
-    pub(super) async fn ask(self: &Arc<Self>, table: &Arc<Table>, keys: &[KeyBytes]) -> Vec<Answer> {
-        let all = |failure: Failure| vec![Err(failure); keys.len()];
+    pub(super) async fn ask(self: &Arc<Self>, table: &Arc<Table>, keys: Vec<KeyBytes>) -> Vec<Answer> {
+        let count = keys.len();
+        let all = |failure: Failure| vec![Err(failure); count];
         let joined = match self.queue().join(table, keys, Instant::now()) {
             Ok(joined) => joined,
             Err(Stalled) => return all(self.suspect("it does not answer")),
@@ -167,45 +183,69 @@ impl Node {
         if joined.start {
             start_taking(self);
         }
-        let waiting = Waits::new(&self.waiting, keys.len());
+        let waiting = Waits::new(&self.waiting, count);
         let answers = joined.answers.await;
         drop(waiting);
         answers.unwrap_or_else(|_| all(Failure::Away("the look-up was given up".into())))
     }
 
-    /// Looks many keys up with one statement.
+    /// Looks many keys up with one statement; they are in order, each once. A request that is given up must not leave
+    /// a connection in the middle of an answer.
     pub(super) async fn ask_all(self: &Arc<Self>, table: &Arc<Table>, keys: Vec<KeyBytes>) -> Selection {
         let (node, table) = (self.clone(), table.clone());
-        let task = async move { node.select(&mut None, &table, &keys).await };
+        let task = async move {
+            let mut conn = None;
+            let place = tokio::time::timeout(node.timeout, async {
+                let place = node.lists.acquire().await;
+                node.connection(&mut conn).await.map(|()| place)
+            });
+            let _place = match place.await {
+                Ok(Ok(place)) => place,
+                Ok(Err(error)) => return Err(node.away(&error)),
+                Err(elapsed) => return Err(node.away(&timed_out(elapsed))),
+            };
+            node.select(&mut conn, &table, &keys, Self::complain).await
+        };
         self.runtime.spawn(task).await.unwrap_or_else(|error| Err(Failure::Other(error.to_string().into())))
     }
 
-    /// Reads keys from the live table, if it is still the expected version. The connection is kept for the next time.
-    async fn select(&self, conn: &mut Option<Conn>, table: &Arc<Table>, keys: &[KeyBytes]) -> Selection {
-        let start = Instant::now();
-        let selected = match tokio::time::timeout(self.timeout, self.select_twice(conn, table, keys)).await {
-            Ok(selected) => selected,
-            Err(_) if conn.is_none() => return Err(Failure::Away("no connection was free in time".into())),
-            Err(_) => {
-                *conn = None;
-                return Err(self.suspect("no answer in time"));
-            }
+    /// Reads keys from the live table, if it is still the expected version. The connection is kept for the next time;
+    /// what is to be done where the database does not answer is up to the caller.
+    async fn select(
+        &self,
+        conn: &mut Option<Conn>,
+        table: &Arc<Table>,
+        keys: &[KeyBytes],
+        on_silence: impl Fn(&Self, &str),
+    ) -> Selection {
+        let (start, _in_use) = (Instant::now(), Gauged::new(&self.metrics.pool_in_use));
+        let selected = tokio::time::timeout(self.timeout, self.select_twice(conn, table, keys)).await;
+        let Ok(selected) = selected else {
+            *conn = None;
+            on_silence(self, "no answer in time");
+            return Err(Failure::Away("no answer in time".into()));
         };
         self.metrics.observe(start.elapsed(), keys.len());
         match selected {
             Ok(Selected::Rows(rows)) => Ok(rows),
             Ok(Selected::Moved) => match self.renew_from(table).await {
                 Ok(()) => Err(Failure::Moved),
-                Err(error) => Err(Failure::Away(chain(&error).into())),
+                Err(error) => Err(self.away(&error)),
             },
             Err(error) => {
                 *conn = None;
                 let lost = connect::is_lost(&error);
-                match Error::from(error) {
-                    error @ Error::Unavailable(_) if lost => Err(self.suspect(&chain(&error))),
-                    error @ Error::Unavailable(_) => Err(Failure::Away(chain(&error).into())),
-                    error => Err(Failure::Other(chain(&error).into())),
+                let error = Error::from(error);
+                let text = chain(&error);
+                if lost {
+                    on_silence(self, &text);
+                } else {
+                    self.complain(&text);
                 }
+                Err(match error {
+                    Error::Unavailable(_) => Failure::Away(text.into()),
+                    _ => Failure::Other(text.into()),
+                })
             }
         }
     }
@@ -217,50 +257,59 @@ impl Node {
         table: &Arc<Table>,
         keys: &[KeyBytes],
     ) -> mysql_async::Result<Selected> {
-        let first = match self.connection(conn).await {
-            Ok(conn) => select::select(conn, table, keys).await,
-            Err(error) => Err(error),
-        };
-        match first {
-            Err(error) if connect::may_pass(&error) => {
-                let fresh = conn.insert(Conn::new(self.opts.clone()).await?);
-                select::select(fresh, table, keys).await
+        if let Some(conn) = conn {
+            match select::select(conn, table, keys).await {
+                Err(error) if connect::may_pass(&error) => {}
+                selected => return selected,
             }
-            first => first,
         }
+        let fresh = conn.insert(Conn::new(self.opts.clone()).await?);
+        select::select(fresh, table, keys).await
     }
 
-    async fn connection<'a>(&self, conn: &'a mut Option<Conn>) -> mysql_async::Result<&'a mut Conn> {
+    /// Gets a connection, where there is none yet.
+    async fn connection(&self, conn: &mut Option<Conn>) -> Result<()> {
         if conn.is_none() {
-            self.metrics.pool_waiting.inc();
-            let got = self.pool.get_conn().await;
-            self.metrics.pool_waiting.dec();
-            *conn = Some(got?);
+            let _waiting = Gauged::new(&self.metrics.pool_waiting);
+            *conn = Some(self.pool.get_conn().await?);
         }
-        conn.as_mut().ok_or_else(|| mysql_async::Error::Other("no connection".into()))
+        Ok(())
+    }
+
+    fn away(&self, error: &Error) -> Failure {
+        let text = chain(error);
+        self.complain(&text);
+        Failure::Away(text.into())
+    }
+
+    /// Puts a trouble into the log, if there was none just now.
+    fn complain(&self, why: &str) {
+        let (now, last) = (self.millis(), self.complained_at.load(Ordering::Relaxed));
+        let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= COMPLAIN_EVERY.as_millis();
+        let mine =
+            |at: u64| self.complained_at.compare_exchange(last, at, Ordering::Relaxed, Ordering::Relaxed);
+        if is_due && mine(now.max(1)).is_ok() {
+            warn!(database = self.name, why, "look-ups are not answered");
+        }
     }
 
     /// Nobody else is sent here until a look is answered.
     fn suspect(&self, why: &str) -> Failure {
-        if !self.is_suspect.swap(true, Ordering::Relaxed) {
-            warn!(database = self.name, why, "look-ups are not answered");
-        }
+        self.is_suspect.store(true, Ordering::Relaxed);
+        self.complain(why);
         self.give_up();
         Failure::Away(why.into())
     }
 
     /// Looks again because `known` was not live any more, unless somebody else has looked meanwhile.
     pub(super) async fn renew_from(&self, known: &Arc<Table>) -> Result<()> {
-        let look = async {
-            let mut watch = self.watch.lock().await;
-            let seen = self.seen.load();
-            let newer = seen.live.get(&known.live.dataset).is_none_or(|table| !Arc::ptr_eq(table, known));
-            if newer { Ok(()) } else { self.renew(&mut watch, false).await }
-        };
-        tokio::time::timeout(self.timeout, look).await.map_err(timed_out)?
+        let mut watch = tokio::time::timeout(self.timeout, self.watch.lock()).await.map_err(timed_out)?;
+        let seen = self.seen.load_full();
+        let newer = seen.live.get(&known.live.dataset).is_none_or(|table| !Arc::ptr_eq(table, known));
+        if newer { Ok(()) } else { self.renew(&mut watch, false).await }
     }
 
-    /// Looks at the live versions, whoever holds the place to look from.
+    /// Looks at the live versions, whoever holds the place to look from. It must run to its end.
     async fn renew(&self, watch: &mut Option<Conn>, check: bool) -> Result<()> {
         let (seen, began) = (self.seen.load_full(), self.millis());
         let well = seen.error.is_none() && !self.is_suspect.load(Ordering::Relaxed);
@@ -274,7 +323,9 @@ impl Node {
                     seen.live.get(name).is_some_and(|before| Arc::ptr_eq(before, table))
                 };
                 let changed = found.live.len() != seen.live.len() || !found.live.iter().all(same);
-                if changed || seen.error != found.error || seen.unfit != found.unfit {
+                let same_state =
+                    (&seen.error, &seen.unfit, &seen.unknown) == (&found.error, &found.unfit, &found.unknown);
+                if changed || !same_state {
                     self.seen.store(Arc::new(found));
                 }
                 if let Some(cache) = &self.cache {
@@ -288,7 +339,7 @@ impl Node {
                 *watch = None;
                 let text = chain(&error);
                 if seen.error.is_none() {
-                    tracing::error!(error = text, database = self.name, "cannot follow the live versions");
+                    error!(error = text, database = self.name, "cannot follow the live versions");
                 }
                 self.seen.store(Arc::new(Seen { error: Some(text), ..Seen::clone(&seen) }));
                 self.give_up();
@@ -300,9 +351,9 @@ impl Node {
     /// A connection may have been closed while nobody used it, so it is looked once more on a fresh one.
     async fn look(&self, watch: &mut Option<Conn>, seen: &Seen, check: bool) -> Result<Seen> {
         if let Some(conn) = watch {
-            match self.look_on(conn, seen, check).await {
-                Err(Error::Unavailable(_)) => {}
-                looked => return looked,
+            // Whatever went wrong may be of this connection alone.
+            if let Ok(found) = self.look_on(conn, seen, check).await {
+                return Ok(found);
             }
         }
         *watch = None;
@@ -311,13 +362,13 @@ impl Node {
     }
 
     async fn look_on(&self, conn: &mut Conn, seen: &Seen, check: bool) -> Result<Seen> {
-        let live = look::live(conn, &seen.live, &self.floors).await?;
+        let (live, unknown) = look::live(conn, &seen.live, &self.floors).await?;
         let unfit = if self.is_replica && (check || seen.error.is_some()) {
             look::unfit(conn).await?
         } else {
             seen.unfit.clone()
         };
-        Ok(Seen { live, error: None, unfit })
+        Ok(Seen { live, unknown, error: None, unfit })
     }
 
     /// Puts into the log what changed.
@@ -328,6 +379,9 @@ impl Node {
                 info!(dataset = name, version, rows, database = self.name, "reads a new live version");
             }
         }
+        for dataset in after.unknown.difference(&before.unknown) {
+            warn!(dataset, database = self.name, "the live table has no entry in tableswap_versions");
+        }
         match (&before.unfit, &after.unfit) {
             (None, Some(why)) => warn!(database = self.name, why, "the database is not read from"),
             (Some(_), None) => info!(database = self.name, "the database is read from again"),
@@ -336,61 +390,99 @@ impl Node {
     }
 
     /// Gives each who waits for a key of a batch its row.
-    fn answer(&self, table: &Table, mut found: Selection, waiting: Waiting) {
-        for (key, groups) in waiting {
-            let answer = match &mut found {
-                Ok(rows) => Ok(rows.remove(&key)),
-                Err(failure) => Err(failure.clone()),
-            };
-            if let (Some(cache), Ok(row)) = (&self.cache, &answer) {
-                cache.insert(table.content, key, row.clone());
+    fn answer(&self, table: &Table, keys: &[KeyBytes], found: Selection, askers: Askers) {
+        let mut rows = match found {
+            Ok(rows) => rows,
+            Err(failure) => return refuse(askers.into_iter().map(|(_, asker)| asker), &failure),
+        };
+        if let Some(cache) = &self.cache {
+            for (key, row) in keys.iter().zip(&rows) {
+                cache.insert(table.content, key.clone(), row.clone());
             }
-            for (group, place) in groups {
-                group.answer(place, answer.clone());
-            }
+        }
+        let one_each = askers.len() == keys.len();
+        for (place, asker) in askers {
+            let row = if one_each { rows[place].take() } else { rows[place].clone() };
+            asker.answer(Ok(row));
         }
     }
 
     /// Tells all who wait that there is no sense in it: nobody waits for a server that does not answer looks either.
     fn give_up(&self) {
         let given_up = self.queue().give_up();
-        for (group, place) in given_up.into_iter().flatten().flat_map(|(_, groups)| groups) {
-            group.answer(place, Err(Failure::Away("the database does not answer".into())));
-        }
+        refuse(given_up, &Failure::Away("the database does not answer".into()));
     }
 }
 
-/// Starts to take batches. A request that is given up must not leave a connection in the middle of an answer.
+fn refuse(askers: impl IntoIterator<Item = Asker>, failure: &Failure) {
+    askers.into_iter().for_each(|asker| asker.answer(Err(failure.clone())));
+}
+
 fn start_taking(node: &Arc<Node>) {
     node.runtime.spawn(take(node.clone()));
 }
 
 /// Takes batches until there are no more.
 async fn take(node: Arc<Node>) {
+    let mut taker = Taker { node: &node, under_way: None, is_done: false };
     let mut conn = None;
-    node.metrics.pool_in_use.inc();
     loop {
-        let task = node.queue().take(Instant::now());
+        let connected = tokio::time::timeout(node.timeout, node.connection(&mut conn)).await;
+        if let Err(error) = connected.unwrap_or_else(|elapsed| Err(timed_out(elapsed))) {
+            let failure = node.away(&error);
+            refuse(node.queue().dismiss(), &failure);
+            break;
+        }
+        let Taken { task, expired } = node.queue().take(Instant::now());
+        refuse(expired, &Failure::Away("no answer in time".into()));
         let Some(Task { number, table, keys, start }) = task else { break };
+        taker.under_way = Some(number);
         if start {
             start_taking(&node);
         }
-        let found = node.select(&mut conn, &table, &keys).await;
-        let waiting = node.queue().land(number, found.is_ok(), Instant::now());
-        node.answer(&table, found, waiting);
+        let found = node.select(&mut conn, &table, &keys, |node, why| drop(node.suspect(why))).await;
+        let askers = node.queue().land(number, found.is_ok(), Instant::now());
+        taker.under_way = None;
+        node.answer(&table, &keys, found, askers);
     }
-    node.metrics.pool_in_use.dec();
+    taker.is_done = true;
+}
+
+/// Who takes batches. If that breaks off, nobody may wait for it.
+struct Taker<'a> {
+    node: &'a Node,
+    under_way: Option<u64>,
+    is_done: bool,
+}
+
+impl Drop for Taker<'_> {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let failure = Failure::Away("the look-up broke off".into());
+        if let Some(number) = self.under_way {
+            let askers = self.node.queue().land(number, false, Instant::now());
+            refuse(askers.into_iter().map(|(_, asker)| asker), &failure);
+        }
+        refuse(self.node.queue().dismiss(), &failure);
+    }
 }
 
 /// Looks again and again, until the node is gone.
 async fn follow(node: Weak<Node>) {
     let mut looks = 0_u64;
     while let Some(node) = node.upgrade() {
-        // What went wrong is kept for whoever asks, and was logged.
-        let _ = node.renew(&mut *node.watch.lock().await, looks.is_multiple_of(LOOKS_PER_CHECK)).await;
+        let next = tokio::time::Instant::now() + LOOK_EVERY;
+        let check = looks.is_multiple_of(LOOKS_PER_CHECK);
+        let look = async { node.renew(&mut *node.watch.lock().await, check).await };
+        // What went wrong is kept for whoever asks, and was logged; but after a panic there must be a next time, too.
+        if AssertUnwindSafe(look).catch_unwind().await.is_err() {
+            *node.watch.lock().await = None;
+        }
         drop(node);
         looks += 1;
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep_until(next).await;
     }
 }
 
@@ -407,5 +499,21 @@ impl<'a> Waits<'a> {
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one more for as long as it lives.
+struct Gauged<'a>(&'a IntGauge);
+
+impl<'a> Gauged<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Gauged<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -3,8 +3,8 @@
 //! On one machine one at a time is best: while it is under way the next batch collects, and larger batches cost less
 //! for each key. Across a network several have to be on their way, or the database waits for the wire. So it is tried:
 //! now and then another number is in use for a while, and it stays if answers come sooner with it. What is compared is
-//! the mean time from a question to its answer, waiting included; or, where questions have piled up all the time, how
-//! long the database took for each of them, because then that time says more of the pile than of the database.
+//! the mean time from a question to its answer, waiting included, and how many were answered. Where questions have piled
+//! up all the time it is the latter alone, because then that time says more of the pile than of the database.
 
 use std::time::{Duration, Instant};
 
@@ -72,11 +72,17 @@ impl Window {
 }
 
 impl Seen {
-    /// Whether this is less than `share` of what was before and after it.
-    fn is_below(&self, share: f64, before: &Self, after: &Self) -> bool {
-        let piled_up = [self, before, after].iter().all(|seen| seen.piled_up);
-        let of = |seen: &Self| if piled_up { seen.took } else { seen.waited };
-        of(self) < (of(before) + of(after)) / 2.0 * share
+    /// Whether it was better than what was before and after it, with another number.
+    fn is_better(&self, before: &Self, after: &Self, with_more: bool) -> bool {
+        let waited = self.waited / f64::midpoint(before.waited, after.waited);
+        let took = self.took / f64::midpoint(before.took, after.took);
+        match (self.piled_up && before.piled_up && after.piled_up, with_more) {
+            (true, true) => took < SOONER,
+            (true, false) => took < NOT_LATER,
+            // Answers may come sooner and be fewer, where the database takes the processors of those who ask.
+            (false, true) => waited < SOONER && took < NOT_LATER,
+            (false, false) => waited * took < NOT_LATER,
+        }
     }
 }
 
@@ -115,6 +121,13 @@ impl Pace {
         }
     }
 
+    /// Takes note that the database did not take so many.
+    pub(super) fn refused(&mut self) {
+        self.settled = self.limit().saturating_sub(1).clamp(1, self.settled);
+        self.rest = (self.rest * 2).min(REST_MAX);
+        (self.upwards, self.phase) = (false, Phase::Rest(self.rest));
+    }
+
     fn next(&mut self, seen: Seen) -> Phase {
         match self.phase {
             Phase::Rest(0) => Phase::Before,
@@ -127,8 +140,7 @@ impl Pace {
             }
             Phase::Try { number, before } => Phase::After { number, before, tried: seen },
             Phase::After { number, before, tried } => {
-                let enough = if number > self.settled { SOONER } else { NOT_LATER };
-                if tried.is_below(enough, &before, &seen) {
+                if tried.is_better(&before, &seen, number > self.settled) {
                     (self.settled, self.rest) = (number, 1);
                     return Phase::Before;
                 }
@@ -153,16 +165,20 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn number(pace: &Pace) -> f64 {
+        f64::from(u32::try_from(pace.limit()).unwrap())
+    }
+
     /// Lets a database answer for a while, in which `wait` is the time that its clients wait when so many look-ups are
     /// under way at once. Returns the number at which it settles, and the share of windows in which it was in use.
-    fn settle(max: usize, wait: impl Fn(usize) -> f64) -> (usize, f64) {
+    fn settle(max: usize, wait: impl Fn(f64) -> f64) -> (usize, f64) {
         let mut now = Instant::now();
         let mut pace = Pace::new(max, now);
         let mut used = vec![0.0; max + 1];
         for n in 0..20_000_u32 {
             let noise = 1.0 + f64::from(n.wrapping_mul(2_654_435_761) % 100) / 5_000.0;
             now += WINDOW / BATCHES_MIN;
-            pace.record(64, Duration::from_secs_f64(64.0 * wait(pace.limit()) * noise), false, now);
+            pace.record(64, Duration::from_secs_f64(64.0 * wait(number(&pace)) * noise), false, now);
             used[pace.limit()] += 1.0 / 20_000.0;
         }
         (pace.settled, used[pace.settled])
@@ -173,20 +189,20 @@ mod tests {
         let (number, share) = settle(16, |_| 0.001);
         assert_eq!(number, 1);
         assert!(share > 0.95, "{share}");
-        assert_eq!(settle(16, |number| 0.001 * (1.0 + 0.2 * number as f64)).0, 1);
+        assert_eq!(settle(16, |number| 0.001 * (1.0 + 0.2 * number)).0, 1);
         assert_eq!(settle(1, |_| 0.001).0, 1);
     }
 
     #[test]
     fn across_a_network_as_many_are_under_way_as_the_way_is_long() {
         // 2 ms on the wire, 0.5 ms of work for each batch, one after the other.
-        let (number, _) = settle(16, |number| (0.0025 / number as f64).max(0.0005));
+        let (number, _) = settle(16, |number| (0.0025 / number).max(0.0005));
         assert!((4..=8).contains(&number), "{number}");
     }
 
     #[test]
     fn a_database_of_many_processors_gets_all_that_it_may() {
-        assert_eq!(settle(16, |number| 0.01 / number as f64).0, 16);
+        assert_eq!(settle(16, |number| 0.01 / number).0, 16);
     }
 
     #[test]
@@ -206,7 +222,7 @@ mod tests {
         let (mut now, mut pace) = (Instant::now(), Pace::new(16, Instant::now()));
         for n in 0..40_000_u32 {
             now += WINDOW / BATCHES_MIN;
-            let number = pace.limit() as f64;
+            let number = number(&pace);
             let wait = if n < 20_000 { 0.01 / number } else { 0.001 * number };
             pace.record(1, Duration::from_secs_f64(wait), false, now);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataset::{RowBatch, Schema, Value};
+use dataset::{RowBatch, Schema};
 use futures_util::StreamExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -249,8 +249,7 @@ async fn scan(
     let (mut batch, mut key, mut rest) = (RowBatch::default(), Vec::new(), Vec::new());
     while let Some(row) = found.next().await {
         let sql = row?.unwrap();
-        let mut values: Vec<Value<'_>> = Vec::new();
-        rows::read(schema, &sql, &mut values)?;
+        let values = rows::read(schema, &sql)?;
         key.clear();
         rest.clear();
         schema.write_key(&values, &mut key);

@@ -1,16 +1,15 @@
 //! Look-ups that arrive together: while some are under way in the database, the next collect.
 //!
 //! There is no timer. The first look-up is under way at once; those that come meanwhile wait for each other until it is
-//! answered, and then go together. Keys that are asked for twice share a place. A batch is of one version of one
-//! dataset, so that one statement answers it.
+//! answered, and then go together. A batch is of one version of one dataset, so that one statement answers it. Its keys
+//! are in order, which is easier for the database, and a key that is asked for twice is in it once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dataset::KeyBytes;
-use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use super::node::{Failure, Table};
@@ -18,8 +17,6 @@ use super::pace::Pace;
 
 /// What becomes of a key that was asked for.
 pub(super) type Answer = Result<Option<Bytes>, Failure>;
-/// Those who wait for a key: a group, and the place of the key in it.
-pub(super) type Waiting = HashMap<KeyBytes, SmallVec<[(Arc<Group>, usize); 1]>>;
 
 /// A look-up joins one that is under way only for so long after that began: it must not see what was live before it
 /// was asked, but for the bound that all readers have.
@@ -28,51 +25,89 @@ const SHARED_FOR: Duration = Duration::from_millis(crate::FOLLOW_MS / 2);
 #[derive(Debug)]
 pub(super) struct Queue {
     keys_max: usize,
-    /// After so long without any answer from the database nobody else begins to wait for it.
+    /// After so long without any answer from the database nobody else begins to wait for it...
     patience: Duration,
+    /// ... and who has waited for so long without being under way does not wait any longer.
+    timeout: Duration,
     pace: Pace,
-    waiting: VecDeque<Batch>,
+    /// What is not yet under way, of each table.
+    piles: VecDeque<Pile>,
     under_way: Vec<UnderWay>,
     /// How many tasks take batches from here.
     takers: usize,
     last_number: u64,
     last_answer: Instant,
-    /// Times are summed up as what passed since then.
-    start: Instant,
 }
 
 #[derive(Debug)]
-struct Batch {
+struct Pile {
     table: Arc<Table>,
-    waiting: Waiting,
-    /// For the mean time that they waited: how many they are, and the sum of when they came.
-    came: (u32, Duration),
+    asked: VecDeque<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    key: KeyBytes,
+    asker: Asker,
+    came: Instant,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     number: u64,
     since: Instant,
-    batch: Batch,
+    table: Arc<Table>,
+    keys: Arc<[KeyBytes]>,
+    askers: Askers,
+    came: Came,
 }
+
+/// When those came who wait, for the time that they waited.
+#[derive(Debug)]
+struct Came {
+    count: u32,
+    first: Instant,
+    /// What had passed since the first came, all together.
+    after: Duration,
+}
+
+/// Who waits for a key.
+#[derive(Debug)]
+pub(super) struct Asker {
+    group: Arc<Group>,
+    place: usize,
+}
+
+/// Who waits for a batch: each for the key at a place in it.
+pub(super) type Askers = Vec<(usize, Asker)>;
 
 /// What a task has to look up.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) number: u64,
     pub(super) table: Arc<Table>,
-    pub(super) keys: Vec<KeyBytes>,
+    /// In order, each once.
+    pub(super) keys: Arc<[KeyBytes]>,
     /// One more has to be started that takes batches.
     pub(super) start: bool,
 }
 
+/// What a task got.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// The next batch; nothing where the task is to end.
+    pub(super) task: Option<Task>,
+    /// Those who have waited for too long.
+    pub(super) expired: Vec<Asker>,
+}
+
 /// Keys that were asked for at once, by one thread, which is woken once for all of them.
 #[derive(Debug)]
-pub(super) struct Group(Mutex<Answers>);
+struct Group(Mutex<Answers>);
 
 #[derive(Debug)]
 struct Answers {
-    answers: Vec<Answer>,
+    of_keys: Vec<Answer>,
     missing: usize,
     done: Option<oneshot::Sender<Vec<Answer>>>,
 }
@@ -80,20 +115,21 @@ struct Answers {
 impl Group {
     fn new(keys: usize) -> (Arc<Self>, oneshot::Receiver<Vec<Answer>>) {
         let (done, answers) = oneshot::channel();
-        let none = vec![Ok(None); keys];
-        (Arc::new(Self(Mutex::new(Answers { answers: none, missing: keys, done: Some(done) }))), answers)
+        let of_keys = vec![Ok(None); keys];
+        (Arc::new(Self(Mutex::new(Answers { of_keys, missing: keys, done: Some(done) }))), answers)
     }
+}
 
-    /// Gives the answer for the key at a place, once.
-    pub(super) fn answer(&self, place: usize, answer: Answer) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.answers[place] = answer;
-        state.missing -= 1;
-        if state.missing == 0
-            && let Some(done) = state.done.take()
+impl Asker {
+    pub(super) fn answer(self, answer: Answer) {
+        let mut answers = self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.of_keys[self.place] = answer;
+        answers.missing -= 1;
+        if answers.missing == 0
+            && let Some(done) = answers.done.take()
         {
             // Who is gone needs no answer.
-            let _ = done.send(std::mem::take(&mut state.answers));
+            let _ = done.send(std::mem::take(&mut answers.of_keys));
         }
     }
 }
@@ -111,18 +147,19 @@ pub(super) struct Joined {
 pub(super) struct Stalled;
 
 impl Queue {
-    pub(super) fn new(keys_max: usize, limit_max: usize, patience: Duration) -> Self {
+    pub(super) fn new(keys_max: usize, limit_max: usize, timeout: Duration) -> Self {
         let now = Instant::now();
         Self {
             keys_max: keys_max.max(1),
-            patience,
+            // A swap holds readers up for a second at most.
+            patience: timeout * 3 / 5,
+            timeout,
             pace: Pace::new(limit_max, now),
-            waiting: VecDeque::new(),
+            piles: VecDeque::new(),
             under_way: Vec::new(),
             takers: 0,
             last_number: 0,
             last_answer: now,
-            start: now,
         }
     }
 
@@ -130,7 +167,7 @@ impl Queue {
     pub(super) fn join(
         &mut self,
         table: &Arc<Table>,
-        keys: &[KeyBytes],
+        keys: Vec<KeyBytes>,
         now: Instant,
     ) -> Result<Joined, Stalled> {
         let oldest = self.under_way.iter().map(|under_way| under_way.since).min();
@@ -138,79 +175,123 @@ impl Queue {
             return Err(Stalled);
         }
         let (group, answers) = Group::new(keys.len());
-        for (place, key) in keys.iter().enumerate() {
-            self.join_one(table, key, (group.clone(), place), now);
+        for (place, key) in keys.into_iter().enumerate() {
+            self.join_one(table, key, Asker { group: group.clone(), place }, now);
         }
         Ok(Joined { answers, start: self.start_one() })
     }
 
-    /// Puts a key beside the same one, or into the batch that collects.
-    fn join_one(&mut self, table: &Arc<Table>, key: &KeyBytes, who: (Arc<Group>, usize), now: Instant) {
-        let young = self.under_way.iter_mut().filter(|it| now.duration_since(it.since) < SHARED_FOR);
-        let mut batches = young.map(|it| &mut it.batch).chain(&mut self.waiting);
-        let same = batches.find_map(|batch| {
-            if Arc::ptr_eq(&batch.table, table) { batch.waiting.get_mut(key) } else { None }
-        });
-        if let Some(same) = same {
-            return same.push(who);
+    /// Puts a key beside the same one that is under way, or onto the pile.
+    fn join_one(&mut self, table: &Arc<Table>, key: KeyBytes, asker: Asker, now: Instant) {
+        let young =
+            |it: &&mut UnderWay| Arc::ptr_eq(&it.table, table) && now.duration_since(it.since) < SHARED_FOR;
+        for under_way in self.under_way.iter_mut().filter(young) {
+            if let Ok(place) = under_way.keys.binary_search(&key) {
+                return under_way.askers.push((place, asker));
+            }
         }
-        let (keys_max, came) = (self.keys_max, now.duration_since(self.start));
-        let open = |batch: &&mut Batch| Arc::ptr_eq(&batch.table, table) && batch.waiting.len() < keys_max;
-        if let Some(batch) = self.waiting.iter_mut().find(open) {
-            batch.push(key.clone(), who, came);
-        } else {
-            let mut batch =
-                Batch { table: table.clone(), waiting: HashMap::new(), came: (0, Duration::ZERO) };
-            batch.push(key.clone(), who, came);
-            self.waiting.push_back(batch);
+        let one_more = Asked { key, asker, came: now };
+        match self.piles.iter_mut().find(|pile| Arc::ptr_eq(&pile.table, table)) {
+            Some(pile) => pile.asked.push_back(one_more),
+            None => self.piles.push_back(Pile { table: table.clone(), asked: [one_more].into() }),
         }
     }
 
     /// Whether one more may take batches, and there is one for it.
     fn start_one(&mut self) -> bool {
-        let start = self.takers < self.pace.limit() && !self.waiting.is_empty();
+        let start = self.takers < self.pace.limit() && !self.piles.is_empty();
         self.takers += usize::from(start);
         start
     }
 
-    /// The next batch for a task; nothing where the task is to end.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Task> {
-        let next = if self.takers > self.pace.limit() { None } else { self.waiting.pop_front() };
-        let Some(batch) = next else {
+    /// The next batch for a task.
+    pub(super) fn take(&mut self, now: Instant) -> Taken {
+        let expired = self.expired(now);
+        let pile = if self.takers > self.pace.limit() { None } else { self.piles.pop_front() };
+        let Some(mut pile) = pile else {
             self.takers -= 1;
-            return None;
+            return Taken { task: None, expired };
         };
-        self.last_number += 1;
-        let (number, table) = (self.last_number, batch.table.clone());
-        let keys = batch.waiting.keys().cloned().collect();
-        self.under_way.push(UnderWay { number, since: now, batch });
-        Some(Task { number, table, keys, start: self.start_one() })
+        let (table, number) = (pile.table.clone(), self.last_number + 1);
+        let (keys, askers, came) = pile.take(self.keys_max);
+        if !pile.asked.is_empty() {
+            self.piles.push_back(pile);
+        }
+        let keys: Arc<[_]> = keys.into();
+        let under_way =
+            UnderWay { number, since: now, table: table.clone(), keys: keys.clone(), askers, came };
+        self.under_way.push(under_way);
+        self.last_number = number;
+        Taken { task: Some(Task { number, table, keys, start: self.start_one() }), expired }
+    }
+
+    fn expired(&mut self, now: Instant) -> Vec<Asker> {
+        let mut expired = Vec::new();
+        for pile in &mut self.piles {
+            let is_old = |asked: &Asked| now.duration_since(asked.came) > self.timeout;
+            let old = pile.asked.iter().take_while(|asked| is_old(asked)).count();
+            expired.extend(pile.asked.drain(..old).map(|asked| asked.asker));
+        }
+        self.piles.retain(|pile| !pile.asked.is_empty());
+        expired
     }
 
     /// Ends a batch that was under way, and gives back who waits for it.
-    pub(super) fn land(&mut self, number: u64, answered: bool, now: Instant) -> Waiting {
+    pub(super) fn land(&mut self, number: u64, answered: bool, now: Instant) -> Askers {
         let Some(at) = self.under_way.iter().position(|it| it.number == number) else {
-            return Waiting::new();
+            return Askers::new();
         };
-        let UnderWay { batch, .. } = self.under_way.swap_remove(at);
+        let UnderWay { askers, came, .. } = self.under_way.swap_remove(at);
         if answered {
             self.last_answer = now;
-            let (keys, came) = batch.came;
-            let waited = (now.duration_since(self.start) * keys).saturating_sub(came);
-            self.pace.record(keys, waited, !self.waiting.is_empty(), now);
+            let waited = (now.duration_since(came.first) * came.count).saturating_sub(came.after);
+            self.pace.record(came.count, waited, !self.piles.is_empty(), now);
         }
-        batch.waiting
+        askers
+    }
+
+    /// Ends a task that got no connection. Gives back all who wait, if there is no other task that could take them.
+    pub(super) fn dismiss(&mut self) -> Vec<Asker> {
+        self.takers -= 1;
+        self.pace.refused();
+        if self.takers == 0 { self.give_up() } else { Vec::new() }
     }
 
     /// Gives back all who wait for a batch that is not yet under way: there is no sense in going on.
-    pub(super) fn give_up(&mut self) -> Vec<Waiting> {
-        self.waiting.drain(..).map(|batch| batch.waiting).collect()
+    pub(super) fn give_up(&mut self) -> Vec<Asker> {
+        self.piles.drain(..).flat_map(|pile| pile.asked).map(|asked| asked.asker).collect()
     }
 }
 
-impl Batch {
-    fn push(&mut self, key: KeyBytes, who: (Arc<Group>, usize), came: Duration) {
-        self.waiting.insert(key, smallvec![who]);
-        self.came = (self.came.0 + 1, self.came.1 + came);
+impl Pile {
+    /// Takes so many keys, the oldest, and all who come next and ask for one of them, too.
+    fn take(&mut self, keys_max: usize) -> (Vec<KeyBytes>, Askers, Came) {
+        let count = self.asked.len().min(keys_max);
+        let mut asked: Vec<_> = self.asked.drain(..count).collect();
+        let first = asked.first().map_or_else(Instant::now, |asked| asked.came);
+        let mut came = Came { count: 0, first, after: Duration::ZERO };
+        asked.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        let (mut keys, mut askers) = (Vec::<KeyBytes>::with_capacity(count), Askers::with_capacity(count));
+        for asked in asked {
+            came.count(asked.came);
+            if keys.last() != Some(&asked.key) {
+                keys.push(asked.key);
+            }
+            askers.push((keys.len() - 1, asked.asker));
+        }
+        while let Some(place) = self.asked.front().and_then(|asked| keys.binary_search(&asked.key).ok())
+            && let Some(asked) = self.asked.pop_front()
+        {
+            came.count(asked.came);
+            askers.push((place, asked.asker));
+        }
+        (keys, askers, came)
+    }
+}
+
+impl Came {
+    fn count(&mut self, came: Instant) {
+        self.count += 1;
+        self.after += came.duration_since(self.first);
     }
 }

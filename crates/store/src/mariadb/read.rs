@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use dataset::KeyBytes;
 use futures_util::future::join_all;
 
-use super::cache::Cache;
+use super::cache::{Cache, Kept};
 use super::connect::Address;
 use super::look::Floors;
 use super::node::{Failure, Node, Shared, Table};
@@ -94,7 +94,7 @@ impl Reader {
         if let (Some(cache), Some(table)) = (&self.cache, self.fresh(dataset)) {
             let found = |row| Looked::Now(Ok(Some(Found { version: table.live.version, row })));
             let Some(key) = table.live.schema.parse_key(key) else { return found(None) };
-            if let Some(row) = cache.get(table.content, &key) {
+            if let Some(Kept(row)) = cache.get(table.content, &key) {
                 self.metrics.cache_hits.inc();
                 return found(row);
             }
@@ -138,7 +138,7 @@ impl Reader {
                 None => outcomes.push((place, found(None))),
             }
         }
-        let answers = if keys.is_empty() { Vec::new() } else { node.ask(&table, &keys).await };
+        let answers = if keys.is_empty() { Vec::new() } else { node.ask(&table, keys).await };
         let answers = places.into_iter().zip(answers).map(async |(place, answer)| match answer {
             Ok(row) => (place, found(row)),
             Err(failure) => (place, self.ask_again(&questions[place], &node, failure).await),
@@ -156,7 +156,7 @@ impl Reader {
             let Some(key) = table.live.schema.parse_key(&question.key) else {
                 return Ok(Some(Found { version, row: None }));
             };
-            match node.ask(&table, &[key]).await.pop() {
+            match node.ask(&table, vec![key]).await.pop() {
                 Some(Ok(row)) => return Ok(Some(Found { version, row })),
                 Some(Err(failure)) => tries.note(&node, failure)?,
                 None => break,
@@ -176,10 +176,10 @@ impl Reader {
             if different.is_empty() {
                 return Ok(Some(LookUp { version, rows: vec![None; keys.len()] }));
             }
-            match node.ask_all(&table, different).await {
+            match node.ask_all(&table, different.clone()).await {
                 Ok(found) => {
-                    let rows = keys.iter().map(|key| found.get(key.as_ref()?).cloned()).collect();
-                    return Ok(Some(LookUp { version, rows }));
+                    let row = |key: &Option<_>| found[different.binary_search(key.as_ref()?).ok()?].clone();
+                    return Ok(Some(LookUp { version, rows: keys.iter().map(row).collect() }));
                 }
                 Err(failure) => tries.note(&node, failure)?,
             }

@@ -3,6 +3,7 @@
 use chrono::{Datelike, NaiveDate};
 use dataset::{Column, Kind, Schema, Value, civil_from_micros};
 use mysql_async::Value as Sql;
+use smallvec::SmallVec;
 
 use crate::{Error, Result};
 
@@ -94,14 +95,12 @@ fn write_decimal(column: &Column, digits: i128, out: &mut Vec<u8>) -> std::io::R
 pub(super) fn read<'a>(
     schema: &Schema,
     row: impl IntoIterator<Item = &'a Sql>,
-    values: &mut Vec<Value<'a>>,
-) -> Result<()> {
-    values.clear();
-    for (column, value) in schema.columns().iter().zip(row) {
+) -> Result<SmallVec<[Value<'a>; 8]>> {
+    let values = schema.columns().iter().zip(row).map(|(column, value)| {
         let read = read_value(column, value);
-        values.push(read.ok_or_else(|| Error::corrupt(format!("column `{}` holds {value:?}", column.name)))?);
-    }
-    Ok(())
+        read.ok_or_else(|| Error::corrupt(format!("column `{}` holds {value:?}", column.name)))
+    });
+    values.collect()
 }
 
 fn read_value<'a>(column: &Column, value: &'a Sql) -> Option<Value<'a>> {

@@ -4,12 +4,10 @@
 //! for that is there in the expected version, so that there is a row even if no other key is found. If that row is
 //! missing, or any row is of another version, the table is not the expected one.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use dataset::{KeyBytes, Schema};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
+use mysql_async::{Conn, Row, Value as Sql};
 
 use super::connect::{code, server_code};
 use super::node::Table;
@@ -19,13 +17,13 @@ use crate::{Error, Result};
 /// What a statement found.
 #[derive(Debug)]
 pub(super) enum Selected {
-    /// The rows as JSON, all of the version that was expected.
-    Rows(HashMap<KeyBytes, Bytes>),
+    /// For each key its row as JSON, or nothing, all of the version that was expected.
+    Rows(Vec<Option<Bytes>>),
     /// Another version is live.
     Moved,
 }
 
-/// Looks keys up in the live table, if it is the expected one.
+/// Looks keys up in the live table, if it is the expected one. They are in order, each once.
 pub(super) async fn select(
     conn: &mut Conn,
     table: &Table,
@@ -37,21 +35,16 @@ pub(super) async fn select(
         Err(error) if server_code(&error) == Some(code::UNKNOWN_COLUMN) => return Ok(Selected::Moved),
         result => result?,
     };
-    let mut answer =
-        Answer { table, rows: HashMap::with_capacity(keys.len() + 1), moved: false, damage: None };
+    let mut answer = Answer::new(table, keys);
     result.for_each(|row| answer.take(&row)).await?;
     result.drop_result().await?;
     if let Some(damage) = answer.damage {
         return Err(mysql_async::Error::Other(damage.into()));
     }
-    // The row that was asked for as a proof.
-    if answer.moved || answer.rows.is_empty() {
-        return Ok(Selected::Moved);
-    }
-    Ok(Selected::Rows(answer.rows))
+    Ok(if answer.proved && !answer.moved { Selected::Rows(answer.rows) } else { Selected::Moved })
 }
 
-fn statement(table: &Table, keys: &[KeyBytes]) -> (String, Vec<mysql_async::Value>) {
+fn statement(table: &Table, keys: &[KeyBytes]) -> (String, Vec<Sql>) {
     let (schema, dataset) = (&table.live.schema, &table.live.dataset);
     let key = schema.key();
     let value = |bytes: &KeyBytes| schema.read_key(bytes).ok().map(|value| rows::parameter(key, value));
@@ -74,30 +67,56 @@ fn padded(count: usize) -> usize {
 /// What the rows say so far.
 struct Answer<'a> {
     table: &'a Table,
-    rows: HashMap<KeyBytes, Bytes>,
+    keys: &'a [KeyBytes],
+    rows: Vec<Option<Bytes>>,
+    /// The place of the key that is next, if the rows come in the order of their keys.
+    next: usize,
+    json: Vec<u8>,
+    proved: bool,
     moved: bool,
     damage: Option<Error>,
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
+    fn new(table: &'a Table, keys: &'a [KeyBytes]) -> Self {
+        let (rows, json) = (vec![None; keys.len()], Vec::with_capacity(256));
+        Self { table, keys, rows, next: 0, json, proved: false, moved: false, damage: None }
+    }
+
     fn take(&mut self, row: &Row) {
-        let version =
-            row.as_ref(0).and_then(|version| mysql_async::from_value_opt::<u32>(version.clone()).ok());
+        let version = match row.as_ref(0) {
+            Some(Sql::Int(version)) => u32::try_from(*version).ok(),
+            Some(Sql::UInt(version)) => u32::try_from(*version).ok(),
+            _ => None,
+        };
         if version != Some(self.table.live.version) {
             self.moved = true;
-        } else if !self.moved
-            && let Err(damage) = self.keep(&self.table.live.schema, row)
-        {
-            self.damage = Some(damage);
+        } else if !self.moved {
+            self.proved = true;
+            if let Err(damage) = self.keep(&self.table.live.schema, row) {
+                self.damage = Some(damage);
+            }
         }
     }
 
     fn keep(&mut self, schema: &Schema, row: &Row) -> Result<()> {
-        let (mut values, mut json) = (Vec::with_capacity(schema.columns().len()), Vec::with_capacity(256));
-        rows::read(schema, (1..row.len()).filter_map(|at| row.as_ref(at)), &mut values)?;
-        dataset::write_row(schema, &values, &mut json);
-        self.rows.insert(schema.key_of(&values), json.into());
+        let values = rows::read(schema, (1..row.len()).filter_map(|at| row.as_ref(at)))?;
+        let Some(place) = self.place_of(&schema.key_of(&values)) else {
+            // It was asked for as a proof.
+            return Ok(());
+        };
+        self.json.clear();
+        dataset::write_row(schema, &values, &mut self.json);
+        self.rows[place] = Some(Bytes::copy_from_slice(&self.json));
+        self.next = place + 1;
         Ok(())
+    }
+
+    fn place_of(&self, key: &KeyBytes) -> Option<usize> {
+        if self.keys.get(self.next) == Some(key) {
+            return Some(self.next);
+        }
+        self.keys.binary_search(key).ok()
     }
 }
 
