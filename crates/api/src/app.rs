@@ -12,10 +12,13 @@ use actix_web::web::{self, ThinData};
 use prometheus::Registry;
 use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError};
 use store::{LiveVersions, Reader, Store};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::look_up::{InFront, LookUps, Places};
+use crate::in_front::InFront;
+use crate::look_up::LookUps;
+use crate::places::Places;
 use crate::{Settings, routes};
 
 /// What an api is built from.
@@ -77,6 +80,13 @@ impl App {
     }
 }
 
+/// Where the store is spoken with. Requests are answered on threads of their own, which do most of the work: more than a
+/// few here only hand each other the batches.
+pub fn runtime() -> io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Builder::new_multi_thread().worker_threads(processors.div_ceil(4)).enable_all().build()
+}
+
 /// Ready means: there is something to answer from, and it is known to be the live version.
 fn health(reader: Reader) -> Health {
     Health::new(Arc::new(move || {
@@ -103,13 +113,13 @@ fn serve(
         let recorder = Recorder::new(&metrics);
         let cache_control = cache_control.clone().map(|value| value.0);
         let look_ups = LookUps::new(reader.clone(), recorder.clone(), places.clone(), cache_control);
-        actix_web::App::new()
+        let app = actix_web::App::new()
             .wrap(from_fn(service::measure))
-            .wrap(InFront(look_ups.clone()))
-            .app_data(ThinData(look_ups))
+            .app_data(ThinData(look_ups.clone()))
             .configure(|config| service::configure(config, &registry, &recorder, &health))
             .configure(routes::configure)
-            .default_service(web::route().to(service::nothing_there))
+            .default_service(web::route().to(service::nothing_there));
+        InFront::new(look_ups, app)
     });
     let server = server
         .workers(settings.workers.max(1))

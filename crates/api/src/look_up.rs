@@ -1,62 +1,37 @@
-//! The look-up of one key, `GET /{dataset}/{key}`: the way that nearly all requests go.
-//!
-//! It is answered in front of the routes, because finding a route costs more than finding a row. An answer that is at
-//! hand is given at once; only what has to be waited for sets up a future. What stands in the head of every answer from
-//! one version is made once for each worker.
+//! What a worker needs to answer look-ups, and the answers. What stands in the head of every answer from one version is
+//! made once for each worker.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::future::{Ready, ready};
-use std::marker::PhantomData;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BoxBody, EitherBody};
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
-use actix_web::{Error, HttpResponse};
-use futures_util::future::{BoxFuture, Either};
-use percent_encoding::percent_decode_str;
-use service::{InFlight, Problem, Recorder};
-use store::{Found, LookUp, Looked, Outcome, Reader};
+use service::{Problem, Recorder};
+use store::{Found, LookUp, Outcome, Reader};
 
-use crate::together::{self, Together};
+use crate::places::Places;
+use crate::together::Together;
 
 /// The header that says of which version an answer is.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-dataset-version");
-/// As it is called in the metrics.
-pub(crate) const PATTERN: &str = "/{dataset}/{key}";
-
 /// Of look-ups that fail, one goes into the log in so long.
 const LOGGED_EVERY: Duration = Duration::from_secs(1);
 
 /// What a worker needs to answer look-ups.
 pub(crate) struct LookUps {
-    reader: Reader,
-    recorder: Rc<Recorder>,
-    together: Rc<Together>,
-    places: Places,
+    pub(crate) reader: Reader,
+    pub(crate) recorder: Rc<Recorder>,
+    pub(crate) together: Rc<Together>,
+    pub(crate) places: Places,
     cache_control: Option<HeaderValue>,
     /// For each dataset, of the version that was answered from last.
     heads: RefCell<Vec<Rc<Head>>>,
     failed_at: Cell<Option<Instant>>,
 }
-
-/// The places for requests that wait for the store, in all workers together.
-#[derive(Debug, Clone)]
-pub(crate) struct Places {
-    taken: Arc<AtomicUsize>,
-    max: usize,
-}
-
-/// A place, until it is dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
 
 /// What all answers from one version share.
 struct Head {
@@ -66,166 +41,6 @@ struct Head {
     etag: HeaderValue,
     /// The body for a key that is not there.
     missing: Bytes,
-}
-
-/// The middleware, for `App::wrap`.
-pub(crate) struct InFront(pub(crate) Rc<LookUps>);
-
-/// The middleware in front of what it wraps.
-pub(crate) struct InFrontOf<S> {
-    look_ups: Rc<LookUps>,
-    next: S,
-}
-
-impl<S, B: 'static> Transform<S, ServiceRequest> for InFront
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<EitherBody<B>>, Error = Error>,
-{
-    type Response = S::Response;
-    type Error = Error;
-    type Transform = InFrontOf<S>;
-    type InitError = ();
-    type Future = Ready<Result<Self::Transform, ()>>;
-
-    fn new_transform(&self, next: S) -> Self::Future {
-        ready(Ok(InFrontOf { look_ups: self.0.clone(), next }))
-    }
-}
-
-type Answered<B> = Result<ServiceResponse<EitherBody<B>>, Error>;
-
-fn at_once<B, F>(response: ServiceResponse<EitherBody<B>>) -> Either<Ready<Answered<B>>, F> {
-    Either::Left(ready(Ok(response)))
-}
-
-impl<S, B: 'static> Service<ServiceRequest> for InFrontOf<S>
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<EitherBody<B>>, Error = Error>,
-{
-    type Response = S::Response;
-    type Error = Error;
-    type Future = Either<Ready<Answered<B>>, Either<Waiting<B>, S::Future>>;
-
-    forward_ready!(next);
-
-    fn call(&self, request: ServiceRequest) -> Self::Future {
-        let Some(asked) = asked(&request) else {
-            return Either::Right(Either::Right(self.next.call(request)));
-        };
-        let start = Instant::now();
-        let (dataset, key) = match asked {
-            Ok(asked) => asked,
-            Err(problem) => return at_once(self.look_ups.answer(request, start, Err(problem))),
-        };
-        if let Some(response) = self.look_ups.not_modified(&request, &dataset) {
-            return at_once(self.look_ups.answer(request, start, Ok(response)));
-        }
-        let place = || self.look_ups.places.take();
-        let waiting = match self.look_ups.reader.look_up_one(&dataset, &key) {
-            Looked::Now(outcome) => {
-                let response = self.look_ups.response(&request, &dataset, outcome);
-                return at_once(self.look_ups.answer(request, start, response));
-            }
-            Looked::Later(outcome) => place().map(|place| (place, Awaited::Later(outcome))),
-            Looked::Together(question) => {
-                place().map(|place| (place, Awaited::Together(self.look_ups.together.ask(question))))
-            }
-        };
-        let (place, outcome) = match waiting {
-            Ok(waiting) => waiting,
-            Err(problem) => return at_once(self.look_ups.answer(request, start, Err(problem))),
-        };
-        let held = (place, InFlight::new(&self.look_ups.recorder));
-        let (look_ups, dataset) = (self.look_ups.clone(), dataset.into_owned());
-        let asked = Some((request, dataset));
-        Either::Right(Either::Left(Waiting {
-            look_ups,
-            asked,
-            start,
-            outcome,
-            _held: held,
-            body: PhantomData,
-        }))
-    }
-}
-
-/// A request whose answer is not yet there.
-pub(crate) struct Waiting<B> {
-    look_ups: Rc<LookUps>,
-    /// And its dataset.
-    asked: Option<(ServiceRequest, String)>,
-    start: Instant,
-    outcome: Awaited,
-    _held: (Place, InFlight),
-    body: PhantomData<fn() -> B>,
-}
-
-enum Awaited {
-    Later(BoxFuture<'static, Outcome>),
-    Together(together::Answer),
-}
-
-impl<B> Future for Waiting<B> {
-    type Output = Answered<B>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered<B>> {
-        let outcome = match &mut self.outcome {
-            Awaited::Later(outcome) => outcome.as_mut().poll(context),
-            Awaited::Together(answer) => Pin::new(answer).poll(context),
-        };
-        let Poll::Ready(outcome) = outcome else { return Poll::Pending };
-        // It is not polled again.
-        let Some((request, dataset)) = self.asked.take() else { return Poll::Pending };
-        let response = self.look_ups.response(&request, &dataset, outcome);
-        Poll::Ready(Ok(self.look_ups.answer(request, self.start, response)))
-    }
-}
-
-impl Places {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { taken: Arc::default(), max }
-    }
-
-    /// Takes a place, or says that there is none.
-    pub(crate) fn take(&self) -> Result<Place, Problem> {
-        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
-        // Where there is none, dropping it makes up for the count.
-        let place = Place(self.taken.clone());
-        if taken >= self.max {
-            return Err(Problem::unavailable("too many requests are waiting").logged());
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The dataset and the key.
-type DatasetKey<'a> = (Cow<'a, str>, Cow<'a, str>);
-
-/// What a request asks for, if it asks for one key.
-fn asked(request: &ServiceRequest) -> Option<Result<DatasetKey<'_>, Problem>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return None;
-    }
-    let path = request.head().uri.path();
-    let (dataset, key) = path.strip_prefix('/')?.split_once('/')?;
-    if dataset.is_empty() || key.is_empty() || key.contains('/') {
-        return None;
-    }
-    if !path.contains('%') {
-        return Some(Ok((dataset.into(), key.into())));
-    }
-    let text = |part| percent_decode_str(part).decode_utf8();
-    // What is no text is no key.
-    Some(match (text(dataset), text(key)) {
-        (Ok(dataset), Ok(key)) => Ok((dataset, key)),
-        _ => Err(Problem::not_found("the path is not UTF-8")),
-    })
 }
 
 impl LookUps {
@@ -268,18 +83,18 @@ impl LookUps {
     }
 
     /// The answer to who has it already, which needs no look at the store: every row of a version has the same tag.
-    fn not_modified(&self, request: &ServiceRequest, dataset: &str) -> Option<HttpResponse> {
-        if !request.headers().contains_key(header::IF_NONE_MATCH) {
+    pub(crate) fn not_modified(&self, asked: &HeaderMap, dataset: &str) -> Option<HttpResponse> {
+        if !asked.contains_key(header::IF_NONE_MATCH) {
             return None;
         }
         let head = self.head(dataset, self.reader.current(dataset)?);
-        names(request.headers(), &head.etag)
-            .then(|| self.found(&head, StatusCode::NOT_MODIFIED, Bytes::new()))
+        names(asked, &head.etag).then(|| self.found(&head, StatusCode::NOT_MODIFIED, Bytes::new()))
     }
 
-    fn response(
+    /// The answer to a request with the headers `asked`.
+    pub(crate) fn response(
         &self,
-        request: &ServiceRequest,
+        asked: &HeaderMap,
         dataset: &str,
         outcome: Outcome,
     ) -> Result<HttpResponse, Problem> {
@@ -295,8 +110,7 @@ impl LookUps {
             headers.insert(VERSION, head.number.clone());
             return Ok(response);
         };
-        let headers = request.headers();
-        if headers.contains_key(header::IF_NONE_MATCH) && (any(headers) || names(headers, &head.etag)) {
+        if asked.contains_key(header::IF_NONE_MATCH) && (any(asked) || names(asked, &head.etag)) {
             return Ok(self.found(&head, StatusCode::NOT_MODIFIED, Bytes::new()));
         }
         Ok(self.found(&head, StatusCode::OK, json))
@@ -335,16 +149,6 @@ impl LookUps {
                 head
             }
         }
-    }
-
-    fn answer<B>(
-        &self,
-        request: ServiceRequest,
-        start: Instant,
-        outcome: Result<HttpResponse, Problem>,
-    ) -> ServiceResponse<EitherBody<B>> {
-        let response = service::answer(&self.recorder, (PATTERN, request.method()), start, outcome);
-        request.into_response(response.map_into_right_body())
     }
 }
 

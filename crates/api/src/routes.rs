@@ -6,7 +6,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, guard};
 use service::{Problem, Takes, route};
 
-use crate::look_up::PATTERN;
+use crate::in_front::PATTERN;
 
 /// Adds all routes of the api.
 pub(crate) fn configure(config: &mut ServiceConfig) {

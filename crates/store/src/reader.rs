@@ -102,7 +102,8 @@ impl Reader {
         }
     }
 
-    /// The live version of a dataset, where it is known that no other was live 100 ms ago.
+    /// The live version of a dataset, where it is known well enough to answer from it without a question to the
+    /// store: no other was live for longer than [`FOLLOW_MS`](crate::FOLLOW_MS).
     pub fn current(&self, dataset: &str) -> Option<u32> {
         match self {
             Self::Embedded(reader) => reader.current(dataset),

@@ -15,16 +15,30 @@ pub struct Settings {
     pub url: StoreUrl,
     /// Databases that follow that of the URL, for look-ups, as URLs with commas between them. Default: none.
     pub read_urls: ReadUrls,
-    /// How many look-ups are under way in one database at most. Default: 16.
+    /// How many look-ups are under way in one database at most; look-ups of many keys have a quarter as many beside
+    /// them. Default: 16.
+    #[serde(deserialize_with = "from_to::<_, _, 1, 1_000>")]
     pub connections_max: usize,
     /// How many keys one look-up in a database may ask for; 1 makes one query of each request. Default: 256.
+    #[serde(deserialize_with = "from_to::<_, _, 1, 16_384>")]
     pub batch_keys_max: usize,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
     pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
+    #[serde(deserialize_with = "from_to::<_, _, 10, 600_000>")]
     pub timeout_ms: u64,
     /// How long a swap is tried again while readers hold the live table, in milliseconds. Default: 60000.
     pub swap_wait_ms: u64,
+}
+
+fn from_to<'de, D, T, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let number = u64::deserialize(deserializer)?;
+    let within = (MIN..=MAX).contains(&number).then(|| T::try_from(number).ok()).flatten();
+    within.ok_or_else(|| de::Error::custom(format_args!("expected {MIN} to {MAX}")))
 }
 
 impl Default for Settings {

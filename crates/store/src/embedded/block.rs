@@ -4,11 +4,15 @@
 //! The tree of blocks is small enough to stay near the processor; and within a block keys of one length stand side by
 //! side, so that the place of a key can be guessed from its value. It also makes the file a third smaller.
 //!
-//! A block is: how many rows; the length of each key, or [`VARIABLE`]; the length of all keys; the keys; where each
-//! key ends, if they are of different lengths; where the other bytes of each row end; and these bytes. All numbers are
-//! u16, little-endian. Ends are counted from where their part begins, and the last row needs none.
+//! A block begins with how many rows there are; the length of each key, or [`VARIABLE`]; and the length of all keys, or
+//! [`SLOTS`]. Rows in slots have one after the other the same number of bytes each: the key, the length of the other
+//! bytes as one byte, and these; so a look-up waits for memory only once more. Where rows are too different for that,
+//! there are all keys; where each key ends, if they are of different lengths; where the other bytes of each row end; and
+//! these bytes. All numbers but those in slots are u16, little-endian. Ends are counted from where their part begins,
+//! and the last row needs none.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::{Error, Result};
 
@@ -16,6 +20,8 @@ use crate::{Error, Result};
 const BLOCK_BYTES: usize = 4096 - 16;
 const HEAD_BYTES: usize = 6;
 const VARIABLE: u16 = u16::MAX;
+/// In the place of the length of all keys, which is never 0.
+const SLOTS: u16 = 0;
 
 /// A block that is being filled.
 #[derive(Debug, Default)]
@@ -48,26 +54,13 @@ impl Builder {
         self.key_ends.is_empty()
     }
 
-    /// The highest key, which is the block's name.
-    pub(super) fn last_key(&self) -> &[u8] {
-        let start = self.key_ends.len().checked_sub(2).map_or(0, |before| self.key_ends[before]);
-        &self.keys[start..]
-    }
-
     /// Puts the block into `out`, and begins anew.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let number =
-            |number: usize| Ok::<_, Error>(u16::try_from(number).map_err(Error::corrupt)?.to_le_bytes());
-        let rows = self.key_ends.len();
-        let key_length = if self.same_length { number(self.key_ends[0])? } else { VARIABLE.to_le_bytes() };
         out.clear();
-        out.extend([number(rows)?, key_length, number(self.keys.len())?].as_flattened());
-        out.extend_from_slice(&self.keys);
-        let key_ends = if self.same_length { &[][..] } else { &self.key_ends[..rows - 1] };
-        for end in key_ends.iter().chain(&self.rest_ends[..rows - 1]) {
-            out.extend_from_slice(&number(*end)?);
+        match self.slot() {
+            Some(slot) => self.write_slots(slot, out)?,
+            None => self.write_parts(out)?,
         }
-        out.extend_from_slice(&self.rests);
         for part in [&mut self.keys, &mut self.rests] {
             part.clear();
         }
@@ -76,40 +69,110 @@ impl Builder {
         }
         Ok(())
     }
+
+    /// How many bytes a slot has, if the rows are so alike that slots fit.
+    fn slot(&self) -> Option<usize> {
+        let rests = (0..self.rest_ends.len()).map(|at| piece(at, &self.rest_ends).len());
+        let slot = self.key_ends[0] + 1 + rests.max().filter(|longest| *longest <= 255)?;
+        let fits = self.same_length && HEAD_BYTES + slot * self.key_ends.len() <= BLOCK_BYTES;
+        fits.then_some(slot)
+    }
+
+    fn write_slots(&self, slot: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.extend(
+            [number(self.key_ends.len())?, number(self.key_ends[0])?, SLOTS.to_le_bytes()].as_flattened(),
+        );
+        for at in 0..self.key_ends.len() {
+            let end = out.len() + slot;
+            let rest = &self.rests[piece(at, &self.rest_ends)];
+            out.extend_from_slice(&self.keys[piece(at, &self.key_ends)]);
+            out.push(u8::try_from(rest.len()).map_err(Error::corrupt)?);
+            out.extend_from_slice(rest);
+            out.resize(end, 0);
+        }
+        Ok(())
+    }
+
+    fn write_parts(&self, out: &mut Vec<u8>) -> Result<()> {
+        let rows = self.key_ends.len();
+        let key_length = if self.same_length { number(self.key_ends[0])? } else { VARIABLE.to_le_bytes() };
+        out.extend([number(rows)?, key_length, number(self.keys.len())?].as_flattened());
+        out.extend_from_slice(&self.keys);
+        let key_ends = if self.same_length { &[][..] } else { &self.key_ends[..rows - 1] };
+        for end in key_ends.iter().chain(&self.rest_ends[..rows - 1]) {
+            out.extend_from_slice(&number(*end)?);
+        }
+        out.extend_from_slice(&self.rests);
+        Ok(())
+    }
+}
+
+fn number(number: usize) -> Result<[u8; 2]> {
+    Ok(u16::try_from(number).map_err(Error::corrupt)?.to_le_bytes())
+}
+
+/// Where the piece at a place stands.
+fn piece(at: usize, ends: &[usize]) -> Range<usize> {
+    at.checked_sub(1).map_or(0, |before| ends[before])..ends[at]
+}
+
+/// A name for the block whose last key is `last`, before one that begins with `next`: not below all that is in the
+/// block, below all that comes after it, and short, so that many names stand together.
+pub(super) fn name<'a>(last: &'a [u8], next: &'a [u8]) -> &'a [u8] {
+    let same = last.iter().zip(next).take_while(|(one, other)| one == other).count();
+    next.get(..=same).filter(|short| short.len() < next.len()).unwrap_or(last)
 }
 
 /// A block that is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block<'a> {
     rows: usize,
-    /// The highest key.
-    last: &'a [u8],
-    /// Nothing where keys are of different lengths.
-    key_length: Option<usize>,
-    keys: &'a [u8],
-    key_ends: &'a [[u8; 2]],
-    rest_ends: &'a [[u8; 2]],
-    rests: &'a [u8],
+    name: &'a [u8],
+    places: Places<'a>,
+}
+
+/// Where its rows stand.
+#[derive(Debug, Clone, Copy)]
+enum Places<'a> {
+    Slots {
+        key_length: usize,
+        slot: usize,
+        slots: &'a [u8],
+    },
+    Parts {
+        /// Nothing where keys are of different lengths.
+        key_length: Option<usize>,
+        keys: &'a [u8],
+        key_ends: &'a [[u8; 2]],
+        rest_ends: &'a [[u8; 2]],
+        rests: &'a [u8],
+    },
 }
 
 impl<'a> Block<'a> {
-    /// Takes a block and its name.
+    /// Takes a name and its block.
     pub(super) fn read((name, bytes): (&'a [u8], &'a [u8])) -> Result<Self> {
         Self::split(name, bytes).ok_or_else(|| Error::corrupt("a block of rows is cut off"))
     }
 
-    fn split(last: &'a [u8], bytes: &'a [u8]) -> Option<Self> {
+    fn split(name: &'a [u8], bytes: &'a [u8]) -> Option<Self> {
         let (head, bytes) = bytes.split_at_checked(HEAD_BYTES)?;
         let number = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
         let (rows, key_length) = (usize::from(number(0)), number(2));
-        let (keys, bytes) = bytes.split_at_checked(number(4).into())?;
         let ends = rows.checked_sub(1)?;
+        if number(4) == SLOTS {
+            let (key_length, slot) = (usize::from(key_length), bytes.len() / rows);
+            let places = Places::Slots { key_length, slot, slots: bytes };
+            return (key_length < slot).then_some(Self { rows, name, places });
+        }
+        let (keys, bytes) = bytes.split_at_checked(number(4).into())?;
         let key_ends = if key_length == VARIABLE { ends } else { 0 };
         let (key_ends, bytes) = bytes.split_at_checked(2 * key_ends)?;
         let (rest_ends, rests) = bytes.split_at_checked(2 * ends)?;
         let key_length = (key_length != VARIABLE).then_some(usize::from(key_length));
         let (key_ends, rest_ends) = (key_ends.as_chunks().0, rest_ends.as_chunks().0);
-        Some(Self { rows, last, key_length, keys, key_ends, rest_ends, rests })
+        let places = Places::Parts { key_length, keys, key_ends, rest_ends, rests };
+        Some(Self { rows, name, places })
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -147,33 +210,48 @@ impl<'a> Block<'a> {
 
     /// Where a key should be if the keys lie evenly.
     fn guess(&self, key: &[u8]) -> usize {
-        let value = |key: &[u8]| key.first_chunk().map(|first| u64::from_be_bytes(*first));
-        let (Some(_), Some(key), Some(first), Some(last)) =
-            (self.key_length, value(key), value(self.keys), value(self.last))
-        else {
-            return self.rows / 2;
+        let keys = match self.places {
+            Places::Slots { slots, .. } => slots,
+            Places::Parts { key_length: Some(_), keys, .. } => keys,
+            Places::Parts { .. } => return self.rows / 2,
         };
+        let (key, first, last) = (value(key), value(keys), value(self.name));
         let (above, span) = (key.clamp(first, last.max(first)) - first, last.saturating_sub(first).max(1));
         let at = u128::from(above) * (self.rows as u128 - 1) / u128::from(span);
         usize::try_from(at).unwrap_or(0)
     }
 
     fn key(&self, at: usize) -> Result<&'a [u8]> {
-        let place = match self.key_length {
-            Some(length) => at * length..(at + 1) * length,
-            None => part(at, self.key_ends, self.keys),
+        let key = match self.places {
+            Places::Slots { key_length, slot, slots } => slots.get(at * slot..at * slot + key_length),
+            Places::Parts { key_length: Some(length), keys, .. } => keys.get(at * length..(at + 1) * length),
+            Places::Parts { keys, key_ends, .. } => keys.get(part(at, key_ends, keys)),
         };
-        self.keys.get(place).ok_or_else(|| Error::corrupt("a block of rows has a key outside of it"))
+        key.ok_or_else(|| Error::corrupt("a block of rows has a key outside of it"))
     }
 
     fn rest(&self, at: usize) -> Result<&'a [u8]> {
-        let rest = self.rests.get(part(at, self.rest_ends, self.rests));
+        let rest = match self.places {
+            Places::Slots { key_length, slot, slots } => slots
+                .get(at * slot + key_length..(at + 1) * slot)
+                .and_then(|slot| slot.split_first())
+                .and_then(|(length, rest)| rest.get(..usize::from(*length))),
+            Places::Parts { rest_ends, rests, .. } => rests.get(part(at, rest_ends, rests)),
+        };
         rest.ok_or_else(|| Error::corrupt("a block of rows has a row outside of it"))
     }
 }
 
+/// The first bytes of a key or a name as a number.
+fn value(key: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = key.len().min(8);
+    first[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(first)
+}
+
 /// Where the piece at a place stands.
-fn part(at: usize, ends: &[[u8; 2]], all: &[u8]) -> std::ops::Range<usize> {
+fn part(at: usize, ends: &[[u8; 2]], all: &[u8]) -> Range<usize> {
     let end = |at: usize| ends.get(at).map_or(all.len(), |end| u16::from_le_bytes(*end).into());
     at.checked_sub(1).map_or(0, end)..end(at)
 }
@@ -194,7 +272,7 @@ mod tests {
             assert!(builder.has_room(key, rest));
             builder.push(key, rest);
         }
-        let name = builder.last_key().to_vec();
+        let name = rows.keys().next_back().unwrap().clone();
         builder.finish(&mut out).unwrap();
         assert!(builder.is_empty() && out.len() <= BLOCK_BYTES);
         (name, out)
@@ -238,6 +316,35 @@ mod tests {
                 let _ = block.find(&key);
                 let _ = block.get(block.rows() / 2);
             }
+        }
+    }
+
+    #[test]
+    fn rows_that_are_alike_stand_in_slots_and_others_do_not() {
+        let row = |n: u32, length: usize| (n.to_be_bytes().to_vec(), vec![7; length]);
+        let alike: Rows = (0..100).map(|n| row(n, if n == 0 { 8 } else { 9 })).collect();
+        let different: Rows = (0..100).map(|n| row(n, if n == 0 { 200 } else { 9 })).collect();
+        for (rows, in_slots) in [(&alike, true), (&different, false)] {
+            let (name, bytes) = block(rows);
+            let block = Block::read((&name, &bytes)).unwrap();
+            assert_eq!(matches!(block.places, Places::Slots { .. }), in_slots);
+            every_row_is_found(rows, &[100_u32.to_be_bytes().to_vec()]);
+        }
+    }
+
+    #[test]
+    fn a_name_is_short_and_between_two_blocks() {
+        let names: [(&[u8], &[u8], &[u8]); 6] = [
+            (b"abcd", b"abxyz", b"abx"),
+            (b"abcd", b"abx", b"abcd"),
+            (b"ab", b"abxy", b"abx"),
+            (b"ab", b"abx", b"ab"),
+            (b"a", b"b", b"a"),
+            (b"a", b"bcdef", b"b"),
+        ];
+        for (last, next, expected) in names {
+            assert_eq!(name(last, next), expected);
+            assert!(last <= expected && expected < next);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{Entry, Error, Result};
 pub(super) const NAME: &str = "catalog.json";
 
 /// How the file is laid out; a newer layout is refused and not guessed at.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Catalog {

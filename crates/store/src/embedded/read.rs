@@ -1,5 +1,6 @@
 //! Reading in the embedded store: follow the catalogs, answer from the snapshots that they call live.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -194,10 +195,22 @@ impl LiveSnapshot {
 
     fn row(&self, view: &View<'_>, key: &[u8]) -> Result<Option<Bytes>> {
         let Some(rest) = view.get(key)? else { return Ok(None) };
-        let mut json = Vec::with_capacity(256);
-        dataset::write_stored_row(&self.live.schema, key, rest, &mut json)?;
-        Ok(Some(json.into()))
+        JSON.with_borrow_mut(|json| {
+            json.clear();
+            dataset::write_stored_row(&self.live.schema, key, rest, json)?;
+            let row = Bytes::copy_from_slice(json);
+            // One row of megabytes must not be held for good.
+            json.shrink_to(JSON_KEPT_BYTES);
+            Ok(Some(row))
+        })
     }
+}
+
+const JSON_KEPT_BYTES: usize = 16 << 10;
+
+thread_local! {
+    /// Where the row is written that is being looked up.
+    static JSON: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Looks again and again, until the reader is gone.

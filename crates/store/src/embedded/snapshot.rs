@@ -14,7 +14,7 @@ use dataset::RowBatch;
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 
-use super::block::{Block, Builder};
+use super::block::{self, Block, Builder};
 use crate::{Error, Result};
 
 type Blocks = Database<Bytes, Bytes>;
@@ -119,7 +119,7 @@ impl View<'_> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Ok(None);
         }
-        // A block is called by its highest key.
+        // The keys of a block are not above its name; those of the next one are.
         match self.blocks.get_greater_than_or_equal_to(self.txn, key)? {
             Some(block) => Block::read(block)?.find(key),
             None => Ok(None),
@@ -167,7 +167,7 @@ impl Writer {
                 return Err(Error::corrupt("rows did not come in key order"));
             }
             if !unfinished.builder.has_room(key, rest) {
-                unfinished.put(&self.blocks, &mut txn)?;
+                unfinished.put(&self.blocks, &mut txn, Some(key))?;
             }
             unfinished.builder.push(key, rest);
             unfinished.last_key.clear();
@@ -181,7 +181,7 @@ impl Writer {
         let mut txn = self.env.write_txn()?;
         let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         if !unfinished.builder.is_empty() {
-            unfinished.put(&self.blocks, &mut txn)?;
+            unfinished.put(&self.blocks, &mut txn, None)?;
         }
         drop(unfinished);
         txn.commit()?;
@@ -200,10 +200,11 @@ impl Writer {
 }
 
 impl Unfinished {
-    fn put(&mut self, blocks: &Blocks, txn: &mut RwTxn<'_>) -> Result<()> {
-        let name = self.builder.last_key().to_vec();
+    /// Puts the block into the file; `next` is the key that comes behind it.
+    fn put(&mut self, blocks: &Blocks, txn: &mut RwTxn<'_>, next: Option<&[u8]>) -> Result<()> {
         self.builder.finish(&mut self.bytes)?;
-        Ok(blocks.put_with_flags(txn, PutFlags::APPEND, &name, &self.bytes)?)
+        let name = next.map_or(self.last_key.as_slice(), |next| block::name(&self.last_key, next));
+        Ok(blocks.put_with_flags(txn, PutFlags::APPEND, name, &self.bytes)?)
     }
 }
 

@@ -295,3 +295,110 @@ impl Came {
         self.after += came.duration_since(self.first);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use dataset::{Column, Kind, Schema};
+
+    use super::*;
+    use crate::Live;
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    fn table(dataset: &str) -> Arc<Table> {
+        let id = Column { name: "id".into(), kind: Kind::Text { max: 9 }, optional: false };
+        let schema = Arc::new(Schema::new("id", vec![id]).unwrap());
+        let live = Live { dataset: dataset.to_owned(), version: 1, rows: 1, published_at: None, schema };
+        Arc::new(Table { live, swap: 1, mark: String::new(), content: 1, proof: mysql_async::Value::NULL })
+    }
+
+    fn keys(text: &str) -> Vec<KeyBytes> {
+        text.bytes().map(|byte| KeyBytes::from_slice(&[byte])).collect()
+    }
+
+    fn text(task: &Task) -> String {
+        task.keys.iter().map(|key| char::from(key[0])).collect()
+    }
+
+    /// Answers each key with itself.
+    fn answer(queue: &mut Queue, task: &Task, now: Instant) {
+        for (place, asker) in queue.land(task.number, true, now) {
+            asker.answer(Ok(Some(Bytes::copy_from_slice(&task.keys[place]))));
+        }
+    }
+
+    fn rows(joined: Joined) -> String {
+        let answers = joined.answers.now_or_never().unwrap().unwrap();
+        answers.into_iter().map(|answer| char::from(answer.unwrap().unwrap()[0])).collect()
+    }
+
+    #[test]
+    fn a_batch_is_in_order_and_has_each_key_once() {
+        let (now, items) = (Instant::now(), table("items"));
+        let mut queue = Queue::new(4, 1, TIMEOUT);
+        let first = queue.join(&items, keys("dbb"), now).unwrap();
+        let second = queue.join(&items, keys("abbbce"), now).unwrap();
+        assert!(first.start && !second.start);
+        let task = queue.take(now).task.unwrap();
+        assert_eq!(text(&task), "abd");
+        // Those that come while it is under way share it, for a while.
+        let third = queue.join(&items, keys("db"), now).unwrap();
+        answer(&mut queue, &task, now);
+        assert_eq!((rows(first), rows(third)), ("dbb".into(), "db".into()));
+        let rest = queue.take(now).task.unwrap();
+        assert_eq!(text(&rest), "ce");
+        let late = queue.join(&items, keys("c"), now + SHARED_FOR).unwrap();
+        answer(&mut queue, &rest, now);
+        assert_eq!(rows(second), "abbbce");
+        let again = queue.take(now).task.unwrap();
+        answer(&mut queue, &again, now);
+        assert_eq!((text(&again), rows(late)), ("c".into(), "c".into()));
+        assert!(queue.take(now).task.is_none());
+    }
+
+    #[test]
+    fn a_batch_is_of_one_table() {
+        let (now, items, others) = (Instant::now(), table("items"), table("others"));
+        let mut queue = Queue::new(4, 1, TIMEOUT);
+        let joined = [("b", &items), ("x", &others), ("a", &items)]
+            .map(|(text, table)| queue.join(table, keys(text), now).unwrap());
+        let tasks: Vec<_> = std::iter::from_fn(|| queue.take(now).task).collect();
+        assert_eq!(tasks.iter().map(text).collect::<Vec<_>>(), ["ab", "x"]);
+        assert!(Arc::ptr_eq(&tasks[0].table, &items) && Arc::ptr_eq(&tasks[1].table, &others));
+        drop(joined);
+    }
+
+    #[test]
+    fn who_waits_for_too_long_is_given_back() {
+        let (now, items) = (Instant::now(), table("items"));
+        let mut queue = Queue::new(4, 1, TIMEOUT);
+        let _old = queue.join(&items, keys("ab"), now).unwrap();
+        let later = now + TIMEOUT * 2;
+        let _young = queue.join(&items, keys("c"), later).unwrap();
+        let Taken { task, expired } = queue.take(later);
+        assert_eq!((expired.len(), text(&task.unwrap())), (2, "c".into()));
+    }
+
+    #[test]
+    fn nobody_waits_where_no_task_is_left() {
+        let (now, items) = (Instant::now(), table("items"));
+        let mut queue = Queue::new(4, 1, TIMEOUT);
+        assert!(queue.join(&items, keys("ab"), now).unwrap().start);
+        assert_eq!(queue.dismiss().len(), 2);
+        assert!(queue.join(&items, keys("c"), now).unwrap().start);
+    }
+
+    #[test]
+    fn nobody_begins_to_wait_for_a_database_that_is_silent() {
+        let (now, items) = (Instant::now(), table("items"));
+        let mut queue = Queue::new(4, 1, TIMEOUT);
+        let _first = queue.join(&items, keys("a"), now).unwrap();
+        let task = queue.take(now).task.unwrap();
+        let _second = queue.join(&items, keys("b"), now + TIMEOUT / 2).unwrap();
+        assert!(queue.join(&items, keys("c"), now + TIMEOUT).is_err());
+        answer(&mut queue, &task, now + TIMEOUT);
+        assert!(queue.join(&items, keys("c"), now + TIMEOUT).is_ok());
+    }
+}

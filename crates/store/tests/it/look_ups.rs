@@ -160,6 +160,66 @@ async fn an_answer_is_given_again_without_the_database_and_not_for_longer_than_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_answered_from_memory_where_another_database_has_taken_the_address() {
+    let server = MariaDb::start();
+    let fixture = Fixture::on(&server);
+    fixture.publish(&["a;1;"]).await;
+    let reader = fixture.reader().await;
+    assert_eq!(stock(&one(&reader, "items", "a").await), Some((1, "1".into())));
+    // The same numbers, but not what they were.
+    let database = fixture.database.as_ref().unwrap();
+    database.execute("UPDATE items SET stock = 9; UPDATE tableswap_versions SET sha256 = REPEAT('f', 64)");
+    tokio::time::sleep(Duration::from_millis(store::FOLLOW_MS)).await;
+    assert_eq!(stock(&one(&reader, "items", "a").await), Some((1, "9".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_fewer_connections_than_it_may_have_every_look_up_is_answered() {
+    let server = MariaDb::start();
+    let fixture = Fixture::on(&server);
+    let keys = publish_many(&fixture, 7).await;
+    let settings =
+        Settings { batch_keys_max: 1, ..uncached(&fixture.database.as_ref().unwrap().reader_url()) };
+    let reader = reader(&settings).await;
+    limit_connections(&server, 3);
+    for _ in 0..5 {
+        for answer in join_all(keys.iter().map(|key| one(&reader, "items", key))).await {
+            assert_eq!(stock(&answer), Some((1, "7".into())));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_connection_a_look_up_fails_and_with_one_it_succeeds_again() {
+    let server = MariaDb::start();
+    let fixture = Fixture::on(&server);
+    fixture.publish(&["a;1;"]).await;
+    let settings = uncached(&fixture.database.as_ref().unwrap().reader_url());
+    let starved = reader(&settings).await;
+    // The other one takes the only connection that is left, to follow the live versions.
+    limit_connections(&server, 1);
+    let other = reader(&settings).await;
+    for _ in 0..20 {
+        assert!(matches!(one(&starved, "items", "a").await, Err(Error::Unavailable(_))));
+        assert!(matches!(starved.look_up("items", &["a", "b"]).await, Err(Error::Unavailable(_))));
+    }
+    assert_eq!((starved.check(), other.check()), (Ok(()), Ok(())));
+    limit_connections(&server, 0);
+    assert_eq!(stock(&one(&starved, "items", "a").await), Some((1, "1".into())));
+}
+
+/// How many connections each user may have; 0 is any number.
+fn limit_connections(server: &MariaDb, number: u32) {
+    let users = server.execute(
+        "SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.global_priv WHERE user LIKE 'test%'",
+    );
+    assert!(!users.trim().is_empty());
+    for user in users.lines() {
+        server.execute(&format!("ALTER USER {user} WITH MAX_USER_CONNECTIONS {number}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_was_closed_meanwhile_fails_nobody() {
     let server = MariaDb::start();
     let fixture = Fixture::on(&server);

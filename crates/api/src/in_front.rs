@@ -1,0 +1,196 @@
+//! The look-up of one key, `GET /{dataset}/{key}`: the way that nearly all requests go.
+//!
+//! It is answered in front of actix-web, because finding a route costs more than finding a row. An answer that is at
+//! hand is given at once; only what has to be waited for sets up a future.
+
+use std::borrow::Cow;
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use actix_http::{HttpMessage, Request, Response};
+use actix_service::IntoServiceFactory;
+use actix_web::body::EitherBody;
+use actix_web::dev::{AppConfig, Service, ServiceFactory, ServiceResponse, forward_ready};
+use actix_web::http::Method;
+use actix_web::{Error, HttpResponse};
+use futures_util::TryFutureExt;
+use futures_util::future::{BoxFuture, Either, LocalBoxFuture, MapOk};
+use percent_encoding::percent_decode_str;
+use service::{InFlight, Problem};
+use store::{Looked, Outcome};
+
+use crate::look_up::LookUps;
+use crate::places::Place;
+use crate::together;
+
+/// As it is called in the metrics.
+pub(crate) const PATTERN: &str = "/{dataset}/{key}";
+
+/// An application with look-ups in front of it.
+pub(crate) struct InFront<F> {
+    look_ups: Rc<LookUps>,
+    app: F,
+}
+
+impl<F: ServiceFactory<Request>> InFront<F> {
+    pub(crate) fn new(look_ups: Rc<LookUps>, app: impl IntoServiceFactory<F, Request>) -> Self {
+        Self { look_ups, app: app.into_factory() }
+    }
+}
+
+impl<F, B> ServiceFactory<Request> for InFront<F>
+where
+    F: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        >,
+    F::Future: 'static,
+{
+    type Response = Response<EitherBody<B>>;
+    type Error = Error;
+    type Config = AppConfig;
+    type Service = InFrontOf<F::Service>;
+    type InitError = ();
+    type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
+
+    fn new_service(&self, config: AppConfig) -> Self::Future {
+        let (look_ups, app) = (self.look_ups.clone(), self.app.new_service(config));
+        Box::pin(async { Ok(InFrontOf { look_ups, app: app.await? }) })
+    }
+}
+
+/// The service in front of that of an application.
+pub(crate) struct InFrontOf<S> {
+    look_ups: Rc<LookUps>,
+    app: S,
+}
+
+type Answered<B> = Result<Response<EitherBody<B>>, Error>;
+type Elsewhere<B, F> = MapOk<F, fn(ServiceResponse<B>) -> Response<EitherBody<B>>>;
+
+impl<S, B> Service<Request> for InFrontOf<S>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+{
+    type Response = Response<EitherBody<B>>;
+    type Error = Error;
+    type Future = Either<Ready<Answered<B>>, Either<Waiting<B>, Elsewhere<B, S::Future>>>;
+
+    forward_ready!(app);
+
+    fn call(&self, request: Request) -> Self::Future {
+        let Some(asked) = asked(&request) else {
+            let elsewhere = self.app.call(request).map_ok(elsewhere as fn(_) -> _);
+            return Either::Right(Either::Right(elsewhere));
+        };
+        let (start, look_ups) = (Instant::now(), &self.look_ups);
+        let at_once = |outcome| Either::Left(ready(Ok(answer(look_ups, &request, start, outcome))));
+        let (dataset, key) = match asked {
+            Ok(asked) => asked,
+            Err(problem) => return at_once(Err(problem)),
+        };
+        if let Some(response) = look_ups.not_modified(request.headers(), &dataset) {
+            return at_once(Ok(response));
+        }
+        let place = || look_ups.places.take();
+        let waiting = match look_ups.reader.look_up_one(&dataset, &key) {
+            Looked::Now(outcome) => return at_once(look_ups.response(request.headers(), &dataset, outcome)),
+            Looked::Later(outcome) => place().map(|place| (place, Awaited::Later(outcome))),
+            Looked::Together(question) => {
+                place().map(|place| (place, Awaited::Together(look_ups.together.ask(question))))
+            }
+        };
+        let (place, outcome) = match waiting {
+            Ok(waiting) => waiting,
+            Err(problem) => return at_once(Err(problem)),
+        };
+        let held = (place, InFlight::new(&look_ups.recorder));
+        let (look_ups, dataset) = (look_ups.clone(), dataset.into_owned());
+        let asked = Some((request, dataset));
+        Either::Right(Either::Left(Waiting {
+            look_ups,
+            asked,
+            start,
+            outcome,
+            _held: held,
+            body: PhantomData,
+        }))
+    }
+}
+
+fn elsewhere<B>(response: ServiceResponse<B>) -> Response<EitherBody<B>> {
+    Response::from(response).map_body(|_, body| EitherBody::left(body))
+}
+
+fn answer<B>(
+    look_ups: &LookUps,
+    request: &Request,
+    start: Instant,
+    outcome: Result<HttpResponse, Problem>,
+) -> Response<EitherBody<B>> {
+    let response = service::answer(&look_ups.recorder, (PATTERN, request.method()), start, outcome);
+    Response::from(response).map_body(|_, body| EitherBody::right(body))
+}
+
+/// A request whose answer is not yet there.
+pub(crate) struct Waiting<B> {
+    look_ups: Rc<LookUps>,
+    /// And its dataset.
+    asked: Option<(Request, String)>,
+    start: Instant,
+    outcome: Awaited,
+    _held: (Place, InFlight),
+    body: PhantomData<fn() -> B>,
+}
+
+enum Awaited {
+    Later(BoxFuture<'static, Outcome>),
+    Together(together::Answer),
+}
+
+impl<B> Future for Waiting<B> {
+    type Output = Answered<B>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered<B>> {
+        let outcome = match &mut self.outcome {
+            Awaited::Later(outcome) => outcome.as_mut().poll(context),
+            Awaited::Together(answer) => Pin::new(answer).poll(context),
+        };
+        let Poll::Ready(outcome) = outcome else { return Poll::Pending };
+        // It is not polled again.
+        let Some((request, dataset)) = self.asked.take() else { return Poll::Pending };
+        let response = self.look_ups.response(request.headers(), &dataset, outcome);
+        Poll::Ready(Ok(answer(&self.look_ups, &request, self.start, response)))
+    }
+}
+
+/// The dataset and the key.
+type DatasetKey<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// What a request asks for, if it asks for one key.
+fn asked(request: &Request) -> Option<Result<DatasetKey<'_>, Problem>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let path = request.path();
+    let (dataset, key) = path.strip_prefix('/')?.split_once('/')?;
+    if dataset.is_empty() || key.is_empty() || key.contains('/') {
+        return None;
+    }
+    if !path.contains('%') {
+        return Some(Ok((dataset.into(), key.into())));
+    }
+    let text = |part| percent_decode_str(part).decode_utf8();
+    // What is no text is no key.
+    Some(match (text(dataset), text(key)) {
+        (Ok(dataset), Ok(key)) => Ok((dataset, key)),
+        _ => Err(Problem::not_found("the path is not UTF-8")),
+    })
+}
