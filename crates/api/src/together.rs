@@ -59,9 +59,7 @@ impl Together {
         tokio::task::yield_now().await;
         let Some(Turn { questions, seats }) = self.open.take() else { return };
         let asked = Asked(seats);
-        for (place, outcome) in self.reader.ask_together(questions).await.into_iter().enumerate() {
-            asked.answer(place, outcome);
-        }
+        self.reader.ask_together(questions, |place, outcome| asked.answer(place, outcome)).await;
     }
 }
 

@@ -119,12 +119,13 @@ impl Reader {
         }
     }
 
-    /// Looks up what came of [`Reader::look_up_one`] for many at the same time; each has an outcome of its own.
-    pub async fn ask_together(&self, questions: Vec<Question>) -> Vec<Outcome> {
+    /// Looks up what came of [`Reader::look_up_one`] for many at the same time. Each has an outcome of its own, and
+    /// `answer` gets it with the place of its question as soon as it is there.
+    pub async fn ask_together(&self, questions: Vec<Question>, answer: impl Fn(usize, Outcome)) {
         match self {
             // It has no such questions.
-            Self::Embedded(_) => questions.into_iter().map(|_| Ok(None)).collect(),
-            Self::Mariadb(reader) => reader.ask_together(questions).await,
+            Self::Embedded(_) => {}
+            Self::Mariadb(reader) => reader.ask_together(questions, answer).await,
         }
     }
 

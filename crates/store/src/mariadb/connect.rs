@@ -92,6 +92,13 @@ pub(super) fn may_pass(error: &mysql_async::Error) -> bool {
     is_lost(error) || server_code(error) == Some(code::NEED_REPREPARE)
 }
 
+/// Whether the server has no connection left for us.
+pub(super) fn is_too_many(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else { return false };
+    let error = cause.downcast_ref::<mysql_async::Error>();
+    matches!(error.and_then(server_code), Some(1040 | 1203 | 1226))
+}
+
 /// An error with its causes, for a log and for all who wait for the same.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());

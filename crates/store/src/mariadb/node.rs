@@ -178,7 +178,9 @@ impl Node {
     pub(super) async fn ask(self: &Arc<Self>, table: &Arc<Table>, keys: Vec<KeyBytes>) -> Vec<Answer> {
         let count = keys.len();
         let all = |failure: Failure| vec![Err(failure); count];
-        let joined = match self.queue().join(table, keys, Instant::now()) {
+        // The queue must be free again before anything else is done.
+        let joined = self.queue().join(table, keys, Instant::now());
+        let joined = match joined {
             Ok(joined) => joined,
             Err(Stalled) => return all(self.suspect("it does not answer")),
         };
@@ -195,6 +197,7 @@ impl Node {
     /// a connection in the middle of an answer.
     pub(super) async fn ask_all(self: &Arc<Self>, table: &Arc<Table>, keys: Vec<KeyBytes>) -> Selection {
         let (node, table) = (self.clone(), table.clone());
+        let _waiting = Waits::new(&self.waiting, keys.len());
         let task = async move {
             let mut conn = None;
             let place = tokio::time::timeout(node.timeout, async {
@@ -222,12 +225,12 @@ impl Node {
     ) -> Selection {
         let (start, _in_use) = (Instant::now(), Gauged::new(&self.metrics.pool_in_use));
         let selected = tokio::time::timeout(self.timeout, self.select_twice(conn, table, keys)).await;
+        self.metrics.observe(start.elapsed(), keys.len());
         let Ok(selected) = selected else {
             *conn = None;
             on_silence(self, "no answer in time");
             return Err(Failure::Away("no answer in time".into()));
         };
-        self.metrics.observe(start.elapsed(), keys.len());
         match selected {
             Ok(Selected::Rows(rows)) => Ok(rows),
             Ok(Selected::Moved) => match self.renew_from(table).await {
@@ -285,7 +288,7 @@ impl Node {
     }
 
     /// Puts a trouble into the log, if there was none just now.
-    fn complain(&self, why: &str) {
+    pub(super) fn complain(&self, why: &str) {
         let (now, last) = (self.millis(), self.complained_at.load(Ordering::Relaxed));
         let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= COMPLAIN_EVERY.as_millis();
         let mine =
@@ -314,8 +317,10 @@ impl Node {
     /// Looks at the live versions, whoever holds the place to look from. It must run to its end.
     async fn renew(&self, watch: &mut Option<Conn>, check: bool) -> Result<()> {
         let (seen, began) = (self.seen.load_full(), self.millis());
-        let well = seen.error.is_none() && !self.is_suspect.load(Ordering::Relaxed);
-        let wait = if well { self.timeout } else { self.timeout.min(KNOCK_WAIT) };
+        let is_well = seen.error.is_none() && !self.is_suspect.load(Ordering::Relaxed);
+        // The first look has most to read.
+        let is_patient = is_well || seen.live.is_empty();
+        let wait = if is_patient { self.timeout } else { self.timeout.min(KNOCK_WAIT) };
         let looked = tokio::time::timeout(wait, self.look(watch, &seen, check)).await;
         let looked = looked.unwrap_or_else(|elapsed| Err(timed_out(elapsed)));
         match looked {
@@ -340,7 +345,7 @@ impl Node {
             Err(error) => {
                 *watch = None;
                 let text = chain(&error);
-                if seen.error.is_none() {
+                if seen.error.as_ref() != Some(&text) {
                     error!(error = text, database = self.name, "cannot follow the live versions");
                 }
                 self.seen.store(Arc::new(Seen { error: Some(text), ..Seen::clone(&seen) }));
@@ -383,6 +388,9 @@ impl Node {
         }
         for dataset in after.unknown.difference(&before.unknown) {
             warn!(dataset, database = self.name, "the live table has no entry in tableswap_versions");
+        }
+        if before.error.is_some() {
+            info!(database = self.name, "follows the live versions");
         }
         match (&before.unfit, &after.unfit) {
             (None, Some(why)) => warn!(database = self.name, why, "the database is not read from"),

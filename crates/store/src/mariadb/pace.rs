@@ -26,7 +26,7 @@ pub(super) struct Pace {
     settled: usize,
     phase: Phase,
     upwards: bool,
-    /// How many windows to rest after the next try that comes to nothing.
+    /// How many windows it rested, about, after the last try that came to nothing.
     rest: u32,
     window: Window,
 }
@@ -96,6 +96,11 @@ impl Pace {
             rest: 1,
             window: Window::new(now),
         }
+    }
+
+    /// How many may be under way at most.
+    pub(super) fn max(&self) -> usize {
+        self.max
     }
 
     /// How many may be under way now.

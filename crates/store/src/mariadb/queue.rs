@@ -22,6 +22,11 @@ pub(super) type Answer = Result<Option<Bytes>, Failure>;
 /// was asked, but for the bound that all readers have.
 const SHARED_FOR: Duration = Duration::from_millis(crate::FOLLOW_MS / 2);
 
+/// A swap holds readers up for a second at most.
+const SWAP_HOLDS_UP: Duration = Duration::from_millis(1100);
+/// What is under way for so long waits for something, such as a swap of its table. Others need not wait for that, too.
+const HELD_UP: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 pub(super) struct Queue {
     keys_max: usize,
@@ -151,8 +156,7 @@ impl Queue {
         let now = Instant::now();
         Self {
             keys_max: keys_max.max(1),
-            // A swap holds readers up for a second at most.
-            patience: timeout * 3 / 5,
+            patience: (timeout * 3 / 5).max(SWAP_HOLDS_UP),
             timeout,
             pace: Pace::new(limit_max, now),
             piles: VecDeque::new(),
@@ -170,7 +174,9 @@ impl Queue {
         keys: Vec<KeyBytes>,
         now: Instant,
     ) -> Result<Joined, Stalled> {
-        let oldest = self.under_way.iter().map(|under_way| under_way.since).min();
+        // Who is on a pile may wait for a connection.
+        let on_piles = self.piles.iter().filter_map(|pile| Some(pile.asked.front()?.came));
+        let oldest = self.under_way.iter().map(|under_way| under_way.since).chain(on_piles).min();
         if oldest.is_some_and(|since| now.duration_since(since.max(self.last_answer)) > self.patience) {
             return Err(Stalled);
         }
@@ -178,7 +184,7 @@ impl Queue {
         for (place, key) in keys.into_iter().enumerate() {
             self.join_one(table, key, Asker { group: group.clone(), place }, now);
         }
-        Ok(Joined { answers, start: self.start_one() })
+        Ok(Joined { answers, start: self.start_one(now) })
     }
 
     /// Puts a key beside the same one that is under way, or onto the pile.
@@ -198,17 +204,30 @@ impl Queue {
     }
 
     /// Whether one more may take batches, and there is one for it.
-    fn start_one(&mut self) -> bool {
-        let start = self.takers < self.pace.limit() && !self.piles.is_empty();
-        self.takers += usize::from(start);
-        start
+    fn start_one(&mut self, now: Instant) -> bool {
+        let may_start = self.takers < self.limit(now) && self.next(now).is_some();
+        self.takers += usize::from(may_start);
+        may_start
+    }
+
+    /// How many tasks may take batches, those that are held up included.
+    fn limit(&self, now: Instant) -> usize {
+        let held_up = self.under_way.iter().filter(|it| it.is_held_up(now)).count();
+        (self.pace.limit() + held_up).min(self.pace.max())
+    }
+
+    /// Where the next pile is that does not wait for the same as one that is held up.
+    fn next(&self, now: Instant) -> Option<usize> {
+        let waits_for =
+            |pile: &Pile, it: &UnderWay| Arc::ptr_eq(&pile.table, &it.table) && it.is_held_up(now);
+        self.piles.iter().position(|pile| !self.under_way.iter().any(|it| waits_for(pile, it)))
     }
 
     /// The next batch for a task.
     pub(super) fn take(&mut self, now: Instant) -> Taken {
         let expired = self.expired(now);
-        let pile = if self.takers > self.pace.limit() { None } else { self.piles.pop_front() };
-        let Some(mut pile) = pile else {
+        let next = if self.takers > self.limit(now) { None } else { self.next(now) };
+        let Some(mut pile) = next.and_then(|next| self.piles.remove(next)) else {
             self.takers -= 1;
             return Taken { task: None, expired };
         };
@@ -222,7 +241,7 @@ impl Queue {
             UnderWay { number, since: now, table: table.clone(), keys: keys.clone(), askers, came };
         self.under_way.push(under_way);
         self.last_number = number;
-        Taken { task: Some(Task { number, table, keys, start: self.start_one() }), expired }
+        Taken { task: Some(Task { number, table, keys, start: self.start_one(now) }), expired }
     }
 
     fn expired(&mut self, now: Instant) -> Vec<Asker> {
@@ -250,16 +269,28 @@ impl Queue {
         askers
     }
 
-    /// Ends a task that got no connection. Gives back all who wait, if there is no other task that could take them.
-    pub(super) fn dismiss(&mut self) -> Vec<Asker> {
+    /// Ends a task that cannot go on, perhaps because there were too many. Gives back all who wait, if there is no
+    /// other task that could take them.
+    pub(super) fn dismiss(&mut self, were_too_many: bool) -> Vec<Asker> {
         self.takers -= 1;
-        self.pace.refused();
-        if self.takers == 0 { self.give_up() } else { Vec::new() }
+        if self.takers == 0 {
+            return self.give_up();
+        }
+        if were_too_many {
+            self.pace.refused();
+        }
+        Vec::new()
     }
 
     /// Gives back all who wait for a batch that is not yet under way: there is no sense in going on.
     pub(super) fn give_up(&mut self) -> Vec<Asker> {
         self.piles.drain(..).flat_map(|pile| pile.asked).map(|asked| asked.asker).collect()
+    }
+}
+
+impl UnderWay {
+    fn is_held_up(&self, now: Instant) -> bool {
+        now.duration_since(self.since) > HELD_UP
     }
 }
 
@@ -305,7 +336,7 @@ mod tests {
     use super::*;
     use crate::Live;
 
-    const TIMEOUT: Duration = Duration::from_secs(1);
+    const TIMEOUT: Duration = Duration::from_secs(4);
 
     fn table(dataset: &str) -> Arc<Table> {
         let id = Column { name: "id".into(), kind: Kind::Text { max: 9 }, optional: false };
@@ -371,13 +402,26 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_held_up_holds_up_no_other() {
+        let (now, items, others) = (Instant::now(), table("items"), table("others"));
+        let mut queue = Queue::new(4, 2, TIMEOUT);
+        let _held_up = queue.join(&items, keys("a"), now).unwrap();
+        assert_eq!(text(&queue.take(now).task.unwrap()), "a");
+        let soon = queue.join(&others, keys("x"), now).unwrap();
+        let later = now + HELD_UP * 2;
+        let more = queue.join(&items, keys("b"), later).unwrap();
+        assert!(!soon.start && more.start);
+        assert_eq!(text(&queue.take(later).task.unwrap()), "x");
+        assert!(queue.take(later).task.is_none());
+    }
+
+    #[test]
     fn who_waits_for_too_long_is_given_back() {
         let (now, items) = (Instant::now(), table("items"));
         let mut queue = Queue::new(4, 1, TIMEOUT);
         let _old = queue.join(&items, keys("ab"), now).unwrap();
-        let later = now + TIMEOUT * 2;
-        let _young = queue.join(&items, keys("c"), later).unwrap();
-        let Taken { task, expired } = queue.take(later);
+        let _young = queue.join(&items, keys("c"), now + TIMEOUT / 2).unwrap();
+        let Taken { task, expired } = queue.take(now + TIMEOUT / 4 * 5);
         assert_eq!((expired.len(), text(&task.unwrap())), (2, "c".into()));
     }
 
@@ -386,7 +430,7 @@ mod tests {
         let (now, items) = (Instant::now(), table("items"));
         let mut queue = Queue::new(4, 1, TIMEOUT);
         assert!(queue.join(&items, keys("ab"), now).unwrap().start);
-        assert_eq!(queue.dismiss().len(), 2);
+        assert_eq!(queue.dismiss(true).len(), 2);
         assert!(queue.join(&items, keys("c"), now).unwrap().start);
     }
 
@@ -400,5 +444,7 @@ mod tests {
         assert!(queue.join(&items, keys("c"), now + TIMEOUT).is_err());
         answer(&mut queue, &task, now + TIMEOUT);
         assert!(queue.join(&items, keys("c"), now + TIMEOUT).is_ok());
+        // Nor for a connection that does not come.
+        assert!(queue.join(&items, keys("c"), now + TIMEOUT * 2).is_err());
     }
 }

@@ -1,23 +1,26 @@
 //! Reading in MariaDB: from which server, from which version, and what is answered from memory.
 //!
-//! Where there are replicas they are read from, each in its turn: those that answer, and that are not behind what was
-//! live anywhere before. While none of them is so far, their primary is asked.
+//! Where there are replicas they are read from, always the one with the fewest waiting of those that answer and that are
+//! not behind what was live anywhere before. While none of them is so far, their primary is asked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use dataset::KeyBytes;
 use futures_util::future::join_all;
 
 use super::cache::{Cache, Kept};
-use super::connect::Address;
+use super::connect::{Address, chain};
 use super::look::Floors;
 use super::node::{Failure, Node, Shared, Table};
 use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings};
 
-/// How often a look-up is tried: again after a swap, and again on another server.
+/// How often a look-up is tried: again after a swap, and again on another server; but no more than twice as long as one
+/// may take.
 const ATTEMPTS: usize = 4;
+const BEHIND: &str = "every database that answers is behind";
 
 /// Answers look-ups from the live tables.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Reader {
     floors: Arc<Floors>,
     cache: Option<Arc<Cache>>,
     metrics: Metrics,
+    /// Whose turn it is among replicas.
+    turn: AtomicUsize,
 }
 
 impl Reader {
@@ -41,6 +46,7 @@ impl Reader {
             floors: shared.floors,
             cache,
             metrics: shared.metrics,
+            turn: AtomicUsize::default(),
         })
     }
 
@@ -63,25 +69,27 @@ impl Reader {
 
     /// Whether any server can be read from.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
-        let trouble = |node: &Arc<Node>| node.trouble(&node.seen()).map(str::to_owned);
-        let of_primary = trouble(&self.primary);
-        if self.replicas.iter().any(|node| trouble(node).is_none()) {
-            Ok(())
-        } else {
-            of_primary.map_or(Ok(()), Err)
-        }
+        let well = |node: &Arc<Node>| {
+            let seen = node.seen();
+            match node.trouble(&seen) {
+                Some(why) => Err(why.to_owned()),
+                None if seen.live.values().any(|table| self.is_behind(table)) => Err(BEHIND.to_owned()),
+                None => Ok(()),
+            }
+        };
+        if self.replicas.iter().any(|node| well(node).is_ok()) { Ok(()) } else { well(&self.primary) }
     }
 
     pub(crate) fn current(&self, dataset: &str) -> Option<u32> {
         self.fresh(dataset).map(|table| table.live.version)
     }
 
-    /// The live table, where it is known that no other was live 100 ms ago.
+    /// The live table of a server that could be asked, where it is known that no other was live there 100 ms ago.
     fn fresh(&self, dataset: &str) -> Option<Arc<Table>> {
         self.nodes().find_map(|node| {
             let seen = node.seen();
             let table = seen.live.get(dataset).filter(|table| !self.is_behind(table))?;
-            node.is_fresh(&seen).then(|| table.clone())
+            (node.is_fresh(&seen) && node.trouble(&seen).is_none()).then(|| table.clone())
         })
     }
 
@@ -91,12 +99,14 @@ impl Reader {
     }
 
     pub(crate) fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
-        if let (Some(cache), Some(table)) = (&self.cache, self.fresh(dataset)) {
-            let found = |row| Looked::Now(Ok(Some(Found { version: table.live.version, row })));
-            let Some(key) = table.live.schema.parse_key(key) else { return found(None) };
-            if let Some(Kept(row)) = cache.get(table.content, &key) {
-                self.metrics.cache_hits.inc();
-                return found(row);
+        if let Some(cache) = &self.cache {
+            if let Some(table) = self.fresh(dataset) {
+                let found = |row| Looked::Now(Ok(Some(Found { version: table.live.version, row })));
+                let Some(key) = table.live.schema.parse_key(key) else { return found(None) };
+                if let Some(Kept(row)) = cache.get(table.content, &key) {
+                    self.metrics.cache_hits.inc();
+                    return found(row);
+                }
             }
             self.metrics.cache_misses.inc();
         }
@@ -104,52 +114,62 @@ impl Reader {
     }
 
     /// Each dataset's keys go together. What fails there is asked again by itself.
-    pub(crate) async fn ask_together(&self, questions: Vec<Question>) -> Vec<Outcome> {
+    pub(crate) async fn ask_together(&self, questions: Vec<Question>, answer: impl Fn(usize, Outcome)) {
         let mut datasets: Vec<&str> = questions.iter().map(|question| question.dataset.as_str()).collect();
         datasets.sort_unstable();
         datasets.dedup();
-        let mut outcomes: Vec<Outcome> = questions.iter().map(|_| Ok(None)).collect();
-        for asked in join_all(datasets.into_iter().map(|dataset| self.ask_dataset(dataset, &questions))).await
-        {
-            for (place, outcome) in asked {
-                outcomes[place] = outcome;
-            }
-        }
-        outcomes
+        join_all(datasets.into_iter().map(|dataset| self.ask_dataset(dataset, &questions, &answer))).await;
     }
 
-    /// The outcomes for the questions of one dataset, each with its place among all.
-    async fn ask_dataset(&self, dataset: &str, questions: &[Question]) -> Vec<(usize, Outcome)> {
-        let of_dataset = || questions.iter().enumerate().filter(|(_, question)| question.dataset == dataset);
-        let chosen = self.choose(dataset, &Tries::default());
-        let Ok(Some((node, table))) = chosen else {
-            let outcome = || self.choose(dataset, &Tries::default()).map(|_| None);
-            return of_dataset().map(|(place, _)| (place, outcome())).collect();
+    /// Asks the questions of one dataset.
+    async fn ask_dataset(&self, dataset: &str, questions: &[Question], answer: &impl Fn(usize, Outcome)) {
+        let of_dataset = questions.iter().enumerate().filter(|(_, question)| question.dataset == dataset);
+        let tries = Tries::default();
+        let (node, table) = match self.choose(dataset, &tries) {
+            Ok(Some(chosen)) => chosen,
+            Ok(None) => return of_dataset.for_each(|(place, _)| answer(place, Ok(None))),
+            Err(error) => {
+                let why = chain(&error);
+                return of_dataset
+                    .for_each(|(place, _)| answer(place, Err(Error::Unavailable(why.clone().into()))));
+            }
         };
         let found = |row| Ok(Some(Found { version: table.live.version, row }));
-        let (mut outcomes, mut places, mut keys) =
-            (Vec::with_capacity(questions.len()), Vec::new(), Vec::new());
-        for (place, question) in of_dataset() {
+        let (mut places, mut keys) =
+            (Vec::with_capacity(questions.len()), Vec::with_capacity(questions.len()));
+        for (place, question) in of_dataset {
             match table.live.schema.parse_key(&question.key) {
                 Some(key) => {
                     places.push(place);
                     keys.push(key);
                 }
-                None => outcomes.push((place, found(None))),
+                None => answer(place, found(None)),
             }
         }
-        let answers = if keys.is_empty() { Vec::new() } else { node.ask(&table, keys).await };
-        let answers = places.into_iter().zip(answers).map(async |(place, answer)| match answer {
-            Ok(row) => (place, found(row)),
-            Err(failure) => (place, self.ask_again(&questions[place], &node, failure).await),
+        if keys.is_empty() {
+            return;
+        }
+        let mut again = Vec::new();
+        for (place, answered) in places.into_iter().zip(node.ask(&table, keys).await) {
+            match answered {
+                Ok(row) => answer(place, found(row)),
+                Err(failure) => again.push((place, failure)),
+            }
+        }
+        let again = again.into_iter().map(async |(place, failure)| {
+            answer(place, self.ask_again(&questions[place], &node, failure, tries.clone()).await);
         });
-        outcomes.extend(join_all(answers).await);
-        outcomes
+        join_all(again).await;
     }
 
     /// Asks for one key after a failure.
-    async fn ask_again(&self, question: &Question, node: &Arc<Node>, failure: Failure) -> Outcome {
-        let mut tries = Tries::default();
+    async fn ask_again(
+        &self,
+        question: &Question,
+        node: &Arc<Node>,
+        failure: Failure,
+        mut tries: Tries,
+    ) -> Outcome {
         tries.note(node, failure)?;
         while let Some((node, table)) = self.choose(&question.dataset, &tries)? {
             let version = table.live.version;
@@ -197,31 +217,44 @@ impl Reader {
                 .cloned()
                 .map(|table| ((*node).clone(), table))
         };
-        // The one with the fewest look-ups waiting; it is the quickest, too.
-        let replicas = self.replicas.iter().filter_map(|node| well(&node));
+        // The one with the fewest look-ups waiting, which is the quickest, too; among equals each has its turn.
+        let (count, turn) = (self.replicas.len(), self.turn.fetch_add(1, Ordering::Relaxed));
+        let replicas = (0..count).filter_map(|place| well(&&self.replicas[turn.wrapping_add(place) % count]));
         let least = replicas.min_by_key(|(node, _)| node.waiting.load(Ordering::Relaxed));
         if let Some(chosen) = least.or_else(|| well(&&self.primary)) {
             return Ok(Some(chosen));
         }
-        if let Some(why) = &tries.last {
-            return Err(Error::Unavailable(why.to_string().into()));
+        match &tries.last {
+            Some(Failure::Other(why)) => return Err(Error::Other(why.to_string().into())),
+            Some(Failure::Away(why)) => return Err(Error::Unavailable(why.to_string().into())),
+            Some(Failure::Moved) | None => {}
         }
         let seen = self.primary.seen();
         let behind = self.nodes().any(|node| node.seen().live.contains_key(dataset));
         match self.primary.trouble(&seen) {
             Some(why) => Err(Error::Unavailable(why.into())),
-            None if behind => Err(Error::Unavailable("every database that answers is behind".into())),
+            None if behind => {
+                self.primary.complain(BEHIND);
+                Err(Error::Unavailable(BEHIND.into()))
+            }
             None => Ok(None),
         }
     }
 }
 
 /// What was tried for one question.
-#[derive(Default)]
+#[derive(Clone)]
 struct Tries {
+    start: Instant,
     count: usize,
     failed: Vec<Arc<Node>>,
-    last: Option<Arc<str>>,
+    last: Option<Failure>,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { start: Instant::now(), count: 0, failed: Vec::new(), last: None }
+    }
 }
 
 impl Tries {
@@ -232,16 +265,20 @@ impl Tries {
     /// Takes note of a failure; it is the answer where there is no sense in another try.
     fn note(&mut self, node: &Arc<Node>, failure: Failure) -> Result<()> {
         self.count += 1;
+        let is_last = self.count >= ATTEMPTS || self.start.elapsed() >= node.timeout * 2;
         match failure {
-            Failure::Moved if self.count < ATTEMPTS => Ok(()),
-            Failure::Moved => Err(Error::Unavailable("the live version changes too quickly".into())),
-            Failure::Away(why) if self.count < ATTEMPTS => {
-                self.failed.push(node.clone());
-                self.last = Some(why);
-                Ok(())
+            Failure::Moved if is_last => {
+                let why = "the live version changes too quickly";
+                node.complain(why);
+                return Err(Error::Unavailable(why.into()));
             }
-            Failure::Away(why) => Err(Error::Unavailable(why.to_string().into())),
-            Failure::Other(why) => Err(Error::Other(why.to_string().into())),
+            Failure::Moved => return Ok(()),
+            Failure::Away(why) if is_last => return Err(Error::Unavailable(why.to_string().into())),
+            Failure::Other(why) if is_last => return Err(Error::Other(why.to_string().into())),
+            Failure::Away(_) | Failure::Other(_) => {}
         }
+        self.failed.push(node.clone());
+        self.last = Some(failure);
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! The statement that looks keys up, and what its rows say.
 //!
 //! Every statement proves which version it read. Each row brings the number of its version; and one key more is asked
-//! for that is there in the expected version, so that there is a row even if no other key is found. If that row is
-//! missing, or any row is of another version, the table is not the expected one.
+//! for that is there in the expected version, so that there is a row even if no other key is found. If there is none, or
+//! any row is of another version, the table is not the expected one.
 
 use bytes::Bytes;
 use dataset::{KeyBytes, Schema};
@@ -31,8 +31,10 @@ pub(super) async fn select(
 ) -> mysql_async::Result<Selected> {
     let (statement, parameters) = statement(table, keys);
     let mut result = match conn.exec_iter(statement, parameters).await {
-        // The columns that are known are not those of the table.
-        Err(error) if server_code(&error) == Some(code::UNKNOWN_COLUMN) => return Ok(Selected::Moved),
+        // The columns that are known are not those of the table, or it is gone.
+        Err(error) if matches!(server_code(&error), Some(code::UNKNOWN_COLUMN | code::NO_SUCH_TABLE)) => {
+            return Ok(Selected::Moved);
+        }
         result => result?,
     };
     let mut answer = Answer::new(table, keys);

@@ -1,6 +1,7 @@
 //! A store of its own for each test, and rows to put into it.
 
 use std::sync::Arc;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
@@ -122,7 +123,11 @@ pub(crate) async fn one(reader: &Reader, dataset: &str, key: &str) -> Outcome {
     match reader.look_up_one(dataset, key) {
         Looked::Now(outcome) => outcome,
         Looked::Later(outcome) => outcome.await,
-        Looked::Together(question) => reader.ask_together(vec![question]).await.remove(0),
+        Looked::Together(question) => {
+            let answer = Mutex::new(None);
+            reader.ask_together(vec![question], |_, outcome| *answer.lock().unwrap() = Some(outcome)).await;
+            answer.into_inner().unwrap().unwrap()
+        }
     }
 }
 

@@ -208,6 +208,30 @@ async fn without_any_connection_a_look_up_fails_and_with_one_it_succeeds_again()
     assert_eq!(stock(&one(&starved, "items", "a").await), Some((1, "1".into())));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_who_asks_while_others_wait_for_a_silent_database_is_refused_at_once() {
+    let server = MariaDb::start();
+    let fixture = Fixture::on(&server);
+    fixture.publish(&["a;1;"]).await;
+    let url = fixture.database.as_ref().unwrap().reader_url();
+    let reader = reader(&Settings { timeout_ms: 20_000, ..uncached(&url) }).await;
+    assert!(one(&reader, "items", "a").await.is_ok());
+    server.pause();
+    let first = tokio::spawn({
+        let reader = reader.clone();
+        async move { one(&reader, "items", "a").await }
+    });
+    // By then it is known that nothing is answered, and the first still waits.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert!(matches!(one(&reader, "items", "b").await, Err(Error::Unavailable(_))));
+    }
+    assert!(start.elapsed() < Duration::from_secs(5));
+    server.resume();
+    assert!(first.await.unwrap().is_ok());
+}
+
 /// How many connections each user may have; 0 is any number.
 fn limit_connections(server: &MariaDb, number: u32) {
     let users = server.execute(

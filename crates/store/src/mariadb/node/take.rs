@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use dataset::KeyBytes;
 
-use super::super::connect::timed_out;
+use super::super::connect::{self, timed_out};
 use super::super::queue::{Asker, Askers, Taken, Task};
 use super::{Failure, Node, Selection, Table};
 
@@ -51,11 +51,15 @@ async fn take(node: Arc<Node>) {
         let connected = tokio::time::timeout(node.timeout, node.connection(&mut conn)).await;
         if let Err(error) = connected.unwrap_or_else(|elapsed| Err(timed_out(elapsed))) {
             let failure = node.away(&error);
-            refuse(node.queue().dismiss(), &failure);
+            let nobody_left = node.queue().dismiss(connect::is_too_many(&error));
+            refuse(nobody_left, &failure);
             break;
         }
         let Taken { task, expired } = node.queue().take(Instant::now());
-        refuse(expired, &Failure::Away("no answer in time".into()));
+        if !expired.is_empty() {
+            node.complain("none was under way in time");
+            refuse(expired, &Failure::Away("no answer in time".into()));
+        }
         let Some(Task { number, table, keys, start }) = task else { break };
         taker.under_way = Some(number);
         if start {
@@ -86,6 +90,7 @@ impl Drop for Taker<'_> {
             let askers = self.node.queue().land(number, false, Instant::now());
             refuse(askers.into_iter().map(|(_, asker)| asker), &failure);
         }
-        refuse(self.node.queue().dismiss(), &failure);
+        let nobody_left = self.node.queue().dismiss(false);
+        refuse(nobody_left, &failure);
     }
 }
