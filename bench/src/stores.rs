@@ -48,10 +48,14 @@ pub(crate) struct Source<'a> {
 }
 
 impl Stores {
-    /// Loads both, where their rows are not those that are wanted.
+    /// Loads both anew: what an earlier version has stored may be stored in another way by now.
     pub(crate) fn prepare(dir: &Path, source: &Source, with_mariadb: bool) -> anyhow::Result<Stores> {
         let work_dir = dir.join("work");
-        let embedded = format!("embedded:{}", dir.join("store").display());
+        let store_dir = dir.join("store");
+        if store_dir.exists() {
+            fs::remove_dir_all(&store_dir).context("remove the store of the last run")?;
+        }
+        let embedded = format!("embedded:{}", store_dir.display());
         source.load(&embedded, &work_dir).context("load the embedded store")?;
         let mariadb = with_mariadb.then(Private::start);
         if let Some(mariadb) = &mariadb {
@@ -109,13 +113,10 @@ impl Source<'_> {
     fn load(&self, store_url: &str, work_dir: &Path) -> anyhow::Result<()> {
         let (port, program) = (free_port(), self.programs.path("updater")?);
         let updater = start_updater(program, port, store_url, work_dir)?;
-        if live_rows(port)? != Some(self.rows) {
-            eprintln!("load {} rows into {}", self.rows, store_url.split(':').next().unwrap_or_default());
-            let (start, address) = (Instant::now(), format!("http://127.0.0.1:{port}"));
-            let csv = self.csv.to_string_lossy();
-            self.programs.run("tableswap", &["load", &csv, "--force", "--updater", &address])?;
-            eprintln!("loaded in {:.1} s", start.elapsed().as_secs_f64());
-        }
+        eprintln!("load {} rows into {}", self.rows, store_url.split(':').next().unwrap_or_default());
+        let (start, address) = (Instant::now(), format!("http://127.0.0.1:{port}"));
+        self.programs.run("tableswap", &["load", &self.csv.to_string_lossy(), "--updater", &address])?;
+        eprintln!("loaded in {:.1} s", start.elapsed().as_secs_f64());
         let rows = live_rows(port)?;
         ensure!(rows == Some(self.rows), "{rows:?} rows are live and not {}", self.rows);
         updater.terminate();
