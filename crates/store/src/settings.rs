@@ -19,7 +19,8 @@ pub struct Settings {
     /// them. Default: 16.
     #[serde(deserialize_with = "from_to::<_, _, 1, 1_000>")]
     pub connections_max: usize,
-    /// How many keys one look-up in a database may ask for; 1 makes one query of each request. Default: 256.
+    /// How many keys one look-up in a database may ask for; 1 makes one query of each request, which waits for no
+    /// other. Default: 256.
     #[serde(deserialize_with = "from_to::<_, _, 1, 16_384>")]
     pub batch_keys_max: usize,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.

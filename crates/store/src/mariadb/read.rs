@@ -30,6 +30,8 @@ pub struct Reader {
     floors: Arc<Floors>,
     cache: Option<Arc<Cache>>,
     metrics: Metrics,
+    /// No look-up waits for another.
+    is_each_alone: bool,
     /// Whose turn it is among replicas.
     turn: AtomicUsize,
 }
@@ -46,6 +48,7 @@ impl Reader {
             floors: shared.floors,
             cache,
             metrics: shared.metrics,
+            is_each_alone: settings.batch_keys_max == 1,
             turn: AtomicUsize::default(),
         })
     }
@@ -98,7 +101,7 @@ impl Reader {
         !self.replicas.is_empty() && self.floors.is_behind(table)
     }
 
-    pub(crate) fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
+    pub(crate) fn look_up_one(self: &Arc<Self>, dataset: &str, key: &str) -> Looked {
         if let Some(cache) = &self.cache {
             if let Some(table) = self.fresh(dataset) {
                 let found = |row| Looked::Now(Ok(Some(Found { version: table.live.version, row })));
@@ -110,7 +113,12 @@ impl Reader {
             }
             self.metrics.cache_misses.inc();
         }
-        Looked::Together(Question { dataset: dataset.to_owned(), key: key.to_owned() })
+        let question = Question { dataset: dataset.to_owned(), key: key.to_owned() };
+        if self.is_each_alone {
+            let reader = self.clone();
+            return Looked::Later(Box::pin(async move { reader.ask(&question, Tries::default()).await }));
+        }
+        Looked::Together(question)
     }
 
     /// Each dataset's keys go together. What fails there is asked again by itself.
@@ -157,20 +165,18 @@ impl Reader {
             }
         }
         let again = again.into_iter().map(async |(place, failure)| {
-            answer(place, self.ask_again(&questions[place], &node, failure, tries.clone()).await);
+            let mut tries = tries.clone();
+            let outcome = match tries.note(&node, failure) {
+                Ok(()) => self.ask(&questions[place], tries).await,
+                Err(error) => Err(error),
+            };
+            answer(place, outcome);
         });
         join_all(again).await;
     }
 
-    /// Asks for one key after a failure.
-    async fn ask_again(
-        &self,
-        question: &Question,
-        node: &Arc<Node>,
-        failure: Failure,
-        mut tries: Tries,
-    ) -> Outcome {
-        tries.note(node, failure)?;
+    /// Asks for one key, until there is an answer or no sense in another try.
+    async fn ask(&self, question: &Question, mut tries: Tries) -> Outcome {
         while let Some((node, table)) = self.choose(&question.dataset, &tries)? {
             let version = table.live.version;
             let Some(key) = table.live.schema.parse_key(&question.key) else {
