@@ -16,6 +16,8 @@ const WINDOW: Duration = Duration::from_millis(100);
 const SOONER: f64 = 0.93;
 /// Fewer at once may be later by so little.
 const NOT_LATER: f64 = 1.02;
+/// So many times as many answers, or as few, are another load, for which another number may be best.
+const ANOTHER_LOAD: f64 = 1.5;
 /// After tries that came to nothing the next is further away, up to so many windows.
 const REST_MAX: u32 = 64;
 
@@ -34,10 +36,27 @@ pub(super) struct Pace {
 /// A try is a window with another number between two with the settled one.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    Rest(u32),
+    Rest(Rest),
     Before,
     Try { number: usize, before: Seen },
     After { number: usize, before: Seen, tried: Seen },
+}
+
+/// For so many windows more, unless the load becomes another than it was in the first of them.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    left: u32,
+    took: Option<f64>,
+}
+
+impl Rest {
+    fn new(left: u32) -> Self {
+        Self { left, took: None }
+    }
+
+    fn is_over_early(&self, seen: &Seen) -> bool {
+        self.took.is_some_and(|took| !(took / ANOTHER_LOAD..took * ANOTHER_LOAD).contains(&seen.took))
+    }
 }
 
 /// What a window showed, in seconds for each key.
@@ -130,13 +149,19 @@ impl Pace {
     pub(super) fn refused(&mut self) {
         self.settled = self.limit().saturating_sub(1).clamp(1, self.settled);
         self.rest = (self.rest * 2).min(REST_MAX);
-        (self.upwards, self.phase) = (false, Phase::Rest(self.rest));
+        (self.upwards, self.phase) = (false, Phase::Rest(Rest::new(self.rest)));
     }
 
     fn next(&mut self, seen: Seen) -> Phase {
         match self.phase {
-            Phase::Rest(0) => Phase::Before,
-            Phase::Rest(left) => Phase::Rest(left - 1),
+            Phase::Rest(rest) if rest.is_over_early(&seen) => {
+                self.rest = 1;
+                Phase::Before
+            }
+            Phase::Rest(Rest { left: 0, .. }) => Phase::Before,
+            Phase::Rest(Rest { left, took }) => {
+                Phase::Rest(Rest { left: left - 1, took: took.or(Some(seen.took)) })
+            }
             Phase::Before => {
                 if self.neighbour() == self.settled {
                     self.upwards = !self.upwards;
@@ -151,7 +176,7 @@ impl Pace {
                 }
                 self.upwards = !self.upwards;
                 self.rest = (self.rest * 2).min(REST_MAX);
-                Phase::Rest(self.rest)
+                Phase::Rest(Rest::new(self.rest))
             }
         }
     }
@@ -219,6 +244,22 @@ mod tests {
             now += Duration::from_secs_f64(0.01) / u32::try_from(pace.limit()).unwrap();
             pace.record(4, now.duration_since(start) * 4, true, now);
         }
+        assert_eq!(pace.settled, 16);
+    }
+
+    #[test]
+    fn another_load_is_tried_for_at_once() {
+        let (mut now, mut pace) = (Instant::now(), Pace::new(16, Instant::now()));
+        let mut run = |windows: u32, keys: u32, wait: &dyn Fn(f64) -> f64, pace: &mut Pace| {
+            for _ in 0..windows * BATCHES_MIN {
+                now += WINDOW / BATCHES_MIN;
+                let waited = Duration::from_secs_f64(f64::from(keys) * wait(number(pace)));
+                pace.record(keys, waited, false, now);
+            }
+        };
+        run(1000, 10, &|number| 0.001 * number, &mut pace);
+        assert_eq!((pace.settled, pace.rest), (1, REST_MAX));
+        run(40, 40, &|number| 0.01 / number, &mut pace);
         assert_eq!(pace.settled, 16);
     }
 
