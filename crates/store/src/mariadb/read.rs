@@ -185,7 +185,7 @@ impl Reader {
             match node.ask(&table, vec![key]).await.pop() {
                 Some(Ok(row)) => return Ok(Some(Found { version, row })),
                 Some(Err(failure)) => tries.note(&node, failure)?,
-                None => break,
+                None => return Err(Error::Other("a look-up without an answer".into())),
             }
         }
         Ok(None)
