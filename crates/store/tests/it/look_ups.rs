@@ -214,7 +214,7 @@ async fn p9_who_asks_while_others_wait_for_a_silent_database_is_refused_at_once(
     let fixture = Fixture::on(&server);
     fixture.publish(&["a;1;"]).await;
     let url = fixture.database.as_ref().unwrap().reader_url();
-    let reader = reader(&Settings { timeout_ms: 20_000, ..uncached(&url) }).await;
+    let reader = reader(&Settings { timeout_ms: 10_000, ..uncached(&url) }).await;
     assert!(one(&reader, "items", "a").await.is_ok());
     server.pause();
     let first = tokio::spawn({
@@ -222,12 +222,11 @@ async fn p9_who_asks_while_others_wait_for_a_silent_database_is_refused_at_once(
         async move { one(&reader, "items", "a").await }
     });
     // By then it is known that nothing is answered, and the first still waits.
-    tokio::time::sleep(Duration::from_secs(13)).await;
-    let start = Instant::now();
+    tokio::time::sleep(Duration::from_millis(6500)).await;
     for _ in 0..100 {
         assert!(matches!(one(&reader, "items", "b").await, Err(Error::Unavailable(_))));
     }
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(!first.is_finished());
     server.resume();
     assert!(first.await.unwrap().is_ok());
 }
