@@ -9,6 +9,7 @@ mod catalog;
 mod disk;
 mod publish;
 mod read;
+mod room;
 mod snapshot;
 
 use std::fs;

@@ -15,6 +15,7 @@ use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 
 use super::block::{self, Block, Builder};
+use super::room::Room;
 use crate::{Error, Result};
 
 type Blocks = Database<Bytes, Bytes>;
@@ -133,6 +134,7 @@ pub(super) struct Writer {
     env: Env<WithoutTls>,
     blocks: Blocks,
     unfinished: Mutex<Unfinished>,
+    room: Mutex<Room>,
 }
 
 /// The block that is being filled, and the last key, which each next one must be above.
@@ -155,7 +157,7 @@ impl Writer {
         let mut txn = env.write_txn()?;
         let blocks = env.create_database(&mut txn, None)?;
         txn.commit()?;
-        Ok(Self { env, blocks, unfinished: Mutex::default() })
+        Ok(Self { env, blocks, unfinished: Mutex::default(), room: Mutex::new(Room::open(path)?) })
     }
 
     /// Appends rows whose keys are above all before them.
@@ -173,7 +175,15 @@ impl Writer {
             unfinished.last_key.clear();
             unfinished.last_key.extend_from_slice(key);
         }
-        Ok(txn.commit()?)
+        txn.commit()?;
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).make(self.used_bytes()?);
+        Ok(())
+    }
+
+    fn used_bytes(&self) -> Result<u64> {
+        let txn = self.env.read_txn()?;
+        let page_bytes = u64::from(self.blocks.stat(&txn)?.page_size);
+        Ok((self.env.info().last_page_number as u64 + 1) * page_bytes)
     }
 
     /// Puts everything on disk, closes the file and returns how many rows are in it.
@@ -185,6 +195,7 @@ impl Writer {
         }
         drop(unfinished);
         txn.commit()?;
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.used_bytes()?)?;
         self.env.force_sync()?;
         let txn = self.env.read_txn()?;
         let rows =

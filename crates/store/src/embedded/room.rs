@@ -1,0 +1,122 @@
+//! Room for a file that grows, ahead of what is written.
+//!
+//! Where space on the disk is set aside in large pieces, and pages of memory for it, too, the kernel keeps the file in
+//! memory in large pages. A look-up then needs fewer steps to find its page, and writing is quicker as well. None of it
+//! is needed: what the disk, the file system or the kernel does not give is done without.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
+
+use crate::Result;
+
+/// A large page; a file that is smaller has none.
+const PAGE_BYTES: u64 = 2 << 20;
+/// So far ahead at most.
+const AHEAD_MAX_BYTES: u64 = 64 << 20;
+
+#[derive(Debug)]
+pub(super) struct Room {
+    file: File,
+    /// How long the file has been made.
+    bytes: u64,
+    is_given: bool,
+}
+
+impl Room {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::options().read(true).write(true).open(path)?;
+        Ok(Self { file, bytes: 0, is_given: true })
+    }
+
+    /// Makes room for as much again as is written, which is `used` bytes.
+    pub(super) fn make(&mut self, used: u64) {
+        let ahead = used.min(AHEAD_MAX_BYTES);
+        if !self.is_given || used < PAGE_BYTES || used + ahead / 2 < self.bytes {
+            return;
+        }
+        let (from, to) =
+            (self.bytes.max(used).next_multiple_of(PAGE_BYTES), (used + ahead).next_multiple_of(PAGE_BYTES));
+        self.is_given = extend(&self.file, from, to).is_ok();
+        self.bytes = to;
+    }
+
+    /// Gives back what is behind the first `used` bytes.
+    pub(super) fn give_back(&self, used: u64) -> Result<()> {
+        Ok(self.file.set_len(used)?)
+    }
+}
+
+fn extend(file: &File, from: u64, to: u64) -> nix::Result<()> {
+    let Some(len) = to.checked_sub(from).and_then(|len| NonZeroUsize::new(usize::try_from(len).ok()?)) else {
+        return Ok(());
+    };
+    let (offset, bytes) = (i64::try_from(from), i64::try_from(len.get()));
+    let (Ok(offset), Ok(bytes)) = (offset, bytes) else { return Ok(()) };
+    fallocate(file, FallocateFlags::empty(), offset, bytes)?;
+    fill(file, offset, len)
+}
+
+/// Has the kernel take large pages for a part of a file.
+#[expect(unsafe_code, reason = "only a mapping can ask for large pages")]
+fn fill(file: impl AsFd, offset: i64, len: NonZeroUsize) -> nix::Result<()> {
+    // SAFETY: a new mapping, at an address of the kernel's choice, which is gone at the end of this function.
+    let at: NonNull<c_void> =
+        unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, offset) }?;
+    // SAFETY: of the mapping, which nothing else knows, nothing is read here.
+    let filled = unsafe {
+        madvise(at, len.get(), MmapAdvise::MADV_HUGEPAGE)
+            .and_then(|()| madvise(at, len.get(), MmapAdvise::MADV_POPULATE_READ))
+    };
+    // SAFETY: as above.
+    unsafe { munmap(at, len.get()) }.and(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn room_is_made_ahead_and_what_is_not_needed_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut file = File::create(&path).unwrap();
+        let mut room = Room::open(&path).unwrap();
+        let piece = vec![7; 1 << 20];
+        for written in 1..=10_u64 {
+            file.write_all(&piece).unwrap();
+            room.make(written << 20);
+            let len = path.metadata().unwrap().len();
+            assert!(written == 1 || len > written << 20, "{len} bytes after {written} MiB");
+        }
+        room.give_back(10 << 20).unwrap();
+        assert!(std::fs::read(&path).unwrap() == piece.repeat(10));
+        assert!(path.metadata().unwrap().blocks() * 512 < 11 << 20);
+    }
+
+    #[test]
+    fn a_small_file_stays_as_it_is_and_one_that_cannot_grow_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"a").unwrap();
+        let mut room = Room::open(&path).unwrap();
+        room.make(1);
+        assert_eq!(path.metadata().unwrap().len(), 1);
+        room.file = File::open(&path).unwrap();
+        room.make(PAGE_BYTES);
+        assert!(!room.is_given);
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.write_all(b"b").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"b");
+    }
+}
