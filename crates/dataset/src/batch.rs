@@ -9,6 +9,11 @@ pub struct RowBatch {
 }
 
 impl RowBatch {
+    /// A batch that need not grow before it holds so many bytes of rows that are not too short.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes + bytes / 8), ends: Vec::with_capacity(bytes / 16) }
+    }
+
     /// Adds a row at the end.
     pub fn push(&mut self, key: &[u8], rest: &[u8]) {
         self.bytes.extend_from_slice(key);

@@ -23,4 +23,4 @@ pub use guards::Refusal;
 pub use limits::{Limits, Progress};
 pub use rejects::{Reject, Rejects};
 pub use rows::{Ingested, ingest};
-pub use sorted::{Merged, SortedRows};
+pub use sorted::{Merged, Range, SortedRows};

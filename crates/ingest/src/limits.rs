@@ -38,6 +38,7 @@ pub struct Progress {
     bytes: AtomicU64,
     rows: AtomicU64,
     rejected: AtomicU64,
+    given: AtomicU64,
 }
 
 impl Progress {
@@ -54,6 +55,15 @@ impl Progress {
     /// Rows that were refused.
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were given out in key order.
+    pub fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_given(&self, rows: u64) {
+        self.given.fetch_add(rows, Ordering::Relaxed);
     }
 
     pub(crate) fn set_bytes(&self, bytes: u64) {

@@ -30,6 +30,8 @@ pub struct Ingested {
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) rejects: Rejects,
     pub(crate) sorted: Sorted,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) sort_memory_bytes: usize,
 }
 
 impl Ingested {
@@ -38,9 +40,9 @@ impl Ingested {
         &self.rejects
     }
 
-    /// Starts to give out the rows in key order.
-    pub fn into_rows(self) -> SortedRows {
-        SortedRows::start(self)
+    /// Starts to give out the rows in key order, in so many ranges of the keys at most.
+    pub fn into_rows(self, ranges: usize) -> Result<SortedRows, Error> {
+        SortedRows::start(self, ranges)
     }
 }
 
@@ -73,9 +75,10 @@ where
     intake.run().await?;
     let counted = intake.records.get_ref().counted();
     let (bytes, sha256) = (counted.bytes(), counted.sha256());
-    let Intake { rows, header, dataset, mut rejects, sort, .. } = intake;
+    let Intake { rows, header, dataset, mut rejects, sort, progress, .. } = intake;
     rejects.flush().map_err(Error::Work)?;
-    Ok(Ingested { bytes, sha256, rows, header, dataset, rejects, sorted: sort.finish().await? })
+    let (sorted, sort_memory_bytes) = (sort.finish().await?, limits.sort_memory_bytes);
+    Ok(Ingested { bytes, sha256, rows, header, dataset, rejects, sorted, progress, sort_memory_bytes })
 }
 
 /// How often others see how far it is, and how often a file that never waits lets other tasks run.

@@ -1,102 +1,168 @@
 //! The external sort: rows go in as they come and come out in the order of their keys, with bounded memory.
 //!
 //! Rows fill a buffer; a full one is sorted and written out as a run by a thread of its own while the next one fills.
-//! So arrival, parsing and sorting overlap, and memory is two buffers. A file that fits into one buffer never touches
-//! the disk. Rows with the same key stay in the order of their lines.
+//! So arrival, parsing and sorting overlap. Buffers are an eighth of the memory, because one that is small enough to
+//! stay near the processor is sorted and written twice as quickly, and two of them are sorted at once. The last one stays in memory, so a
+//! small file never touches the disk. Rows with the same key stay in the order of their lines.
+//!
+//! A run that continues the one before it is joined to it: rows that come in key order are one run in the end, which is
+//! only read again. The runs are merged in several ranges of the keys at once, if whoever takes the rows can take
+//! several.
 
 mod buffer;
 mod merge;
+mod row;
 mod run;
+mod sorted;
 
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
 use crate::Error;
 use buffer::Buffer;
-pub(crate) use merge::{Row, Sorted};
-use run::Run;
+pub(crate) use merge::Merge;
+pub(crate) use row::RowRef;
+use run::{Run, Scratch};
+pub(crate) use sorted::Sorted;
 
-/// At most so many runs are open at once; each costs a file descriptor and a read buffer.
-const RUNS_MAX: usize = 256;
+/// So many runs are merged at once at most; with the usual memory that is enough for ten billion promotions.
+const RUNS_MAX: usize = 4096;
+/// A run's index has an entry about every so many bytes.
+const INDEX_BYTES: usize = 256 << 10;
+
+/// Buffers share the memory: one fills, two are sorted, and the others are left for reading the runs.
+const BUFFERS: usize = 8;
+const SORTING_MAX: usize = 2;
 
 /// Takes rows in any order.
 pub(crate) struct Sort {
     work_dir: PathBuf,
-    /// How much one of the two buffers holds.
-    buffer_bytes: usize,
+    memory_bytes: usize,
     filling: Buffer,
-    /// The buffer that is being sorted and written, if one is.
-    writing: Option<JoinHandle<Result<Run, Error>>>,
+    /// The buffers that are being sorted and written, in the order in which they came.
+    writing: VecDeque<JoinHandle<io::Result<Written>>>,
+    idle: Vec<Buffer>,
+    scratch: Option<Arc<Scratch>>,
     runs: Vec<Run>,
+}
+
+/// A run, and the buffer that comes back from writing it.
+struct Written {
+    run: Run,
+    buffer: Buffer,
 }
 
 impl Sort {
     pub(crate) fn new(work_dir: &Path, memory_bytes: usize) -> Self {
-        let buffer_bytes = memory_bytes / 2;
-        let work_dir = work_dir.to_owned();
-        Self { work_dir, buffer_bytes, filling: Buffer::default(), writing: None, runs: Vec::new() }
+        Self {
+            work_dir: work_dir.to_owned(),
+            memory_bytes,
+            filling: Buffer::new(memory_bytes / BUFFERS),
+            writing: VecDeque::new(),
+            idle: Vec::new(),
+            scratch: None,
+            runs: Vec::new(),
+        }
     }
 
     /// Takes a row; waits for the disk when it is slower than the rows come.
     pub(crate) async fn push(&mut self, key: &[u8], rest: &[u8], line: u64) -> Result<(), Error> {
+        if !self.filling.has_room(key, rest) {
+            self.spill().await?;
+        }
         self.filling.push(key, rest, line);
-        if self.filling.memory_bytes() >= self.buffer_bytes { self.spill().await } else { Ok(()) }
+        Ok(())
     }
 
     /// Ends the input.
     pub(crate) async fn finish(mut self) -> Result<Sorted, Error> {
-        if self.runs.is_empty() && self.writing.is_none() {
-            let mut buffer = self.filling;
-            let sort = tokio::task::spawn_blocking(move || {
-                buffer.sort();
-                buffer
-            });
-            return Ok(Sorted::memory(sort.await.map_err(|_| Error::Panicked)?));
-        }
-        self.spill().await?;
-        self.written().await?;
-        Sorted::merge(self.runs, self.buffer_bytes).map_err(Error::Work)
+        let mut last = self.filling;
+        let sort = tokio::task::spawn_blocking(move || {
+            last.sort();
+            Arc::new(last)
+        });
+        let last = sort.await.map_err(|_| Error::Panicked)?;
+        self.filling = Buffer::new(0);
+        while self.written().await? {}
+        Ok(Sorted::new(self.runs, last))
     }
 
+    /// Hands the full buffer to a thread that sorts and writes it, and goes on with another one.
     async fn spill(&mut self) -> Result<(), Error> {
-        self.written().await?;
-        if self.runs.len() >= RUNS_MAX {
+        if self.writing.len() >= SORTING_MAX {
+            self.written().await?;
+        }
+        if self.runs.len() + self.writing.len() >= self.runs_max() {
+            while self.written().await? {}
             self.unite().await?;
         }
-        let mut buffer = std::mem::take(&mut self.filling);
-        let work_dir = self.work_dir.clone();
-        self.writing = Some(tokio::task::spawn_blocking(move || {
+        let scratch = match &self.scratch {
+            Some(scratch) => scratch.clone(),
+            None => self.scratch.insert(Arc::new(Scratch::new(&self.work_dir).map_err(Error::Work)?)).clone(),
+        };
+        let empty = self.idle.pop().unwrap_or_else(|| Buffer::new(self.memory_bytes / BUFFERS));
+        let (mut buffer, index_bytes) = (mem::replace(&mut self.filling, empty), self.index_bytes());
+        self.writing.push_back(tokio::task::spawn_blocking(move || {
             buffer.sort();
-            Run::write(&work_dir, |write| buffer.each(write)).map_err(Error::Work)
+            let run = scratch.write(buffer.encoded_len(), index_bytes, |write| {
+                (0..buffer.len()).try_for_each(|at| write(buffer.get(at)))
+            })?;
+            buffer.clear();
+            Ok(Written { run, buffer })
         }));
         Ok(())
     }
 
-    /// Waits for the run that is being written.
-    async fn written(&mut self) -> Result<(), Error> {
-        if let Some(writing) = self.writing.take() {
-            self.runs.push(writing.await.map_err(|_| Error::Panicked)??);
-        }
+    /// Waits for the oldest run that is being written; says whether there was one.
+    async fn written(&mut self) -> Result<bool, Error> {
+        let Some(writing) = self.writing.pop_front() else { return Ok(false) };
+        let Written { run, buffer } = writing.await.map_err(|_| Error::Panicked)?.map_err(Error::Work)?;
+        self.idle.push(buffer);
+        let behind = match self.runs.last_mut() {
+            Some(before) => before.join(run),
+            None => Some(run),
+        };
+        self.runs.extend(behind);
+        Ok(true)
+    }
+
+    /// Makes one run of all, in a new file; the old one goes.
+    async fn unite(&mut self) -> Result<(), Error> {
+        let (runs, memory_bytes, index_bytes) =
+            (mem::take(&mut self.runs), self.memory_bytes / 2, self.index_bytes());
+        let work_dir = self.work_dir.clone();
+        let unite = move || -> io::Result<(Run, Scratch)> {
+            let scratch = Scratch::new(&work_dir)?;
+            let bytes = runs.iter().map(Run::bytes).sum();
+            let mut merge = Sorted::new(runs, Arc::new(Buffer::new(0))).merge(memory_bytes)?;
+            let run = scratch.write(bytes, index_bytes, |write| {
+                while let Some(row) = merge.row() {
+                    write(row)?;
+                    merge.advance()?;
+                }
+                Ok(())
+            })?;
+            Ok((run, scratch))
+        };
+        let united = tokio::task::spawn_blocking(unite).await.map_err(|_| Error::Panicked)?;
+        let (run, scratch) = united.map_err(Error::Work)?;
+        self.runs.push(run);
+        self.scratch = Some(Arc::new(scratch));
         Ok(())
     }
 
-    /// Makes one run of all.
-    async fn unite(&mut self) -> Result<(), Error> {
-        let (runs, work_dir, bytes) =
-            (std::mem::take(&mut self.runs), self.work_dir.clone(), self.buffer_bytes);
-        let unite = move || {
-            let mut sorted = Sorted::merge(runs, bytes)?;
-            Run::write(&work_dir, |write| {
-                let mut row = Row::default();
-                while sorted.next(&mut row)? {
-                    write(row.as_ref())?;
-                }
-                Ok(())
-            })
-        };
-        let run = tokio::task::spawn_blocking(unite).await.map_err(|_| Error::Panicked)?;
-        self.runs.push(run.map_err(Error::Work)?);
-        Ok(())
+    /// As many as can be read at once.
+    fn runs_max(&self) -> usize {
+        (self.memory_bytes / sorted::READ_BYTES.start()).clamp(16, RUNS_MAX)
+    }
+
+    /// With little memory a run is short, and has to be split all the same.
+    fn index_bytes(&self) -> u64 {
+        (self.memory_bytes / 64).min(INDEX_BYTES) as u64
     }
 }

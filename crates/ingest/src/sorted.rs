@@ -1,25 +1,34 @@
-//! Rows in key order without duplicates, in batches, from a thread of its own.
+//! The sorted rows of a file: keys that come twice are settled, and batches handed out, each range of the keys from a
+//! thread of its own.
 
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dataset::{Dataset, Duplicates, Reason, RowBatch};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::rejects::{Refused, Rejects};
-use crate::sort::{Row, Sorted};
-use crate::{Error, Ingested};
+use crate::sort::{Merge, RowRef};
+use crate::{Error, Ingested, Progress};
 
 /// A batch is handed on when it is this large.
 const BATCH_BYTES: usize = 256 << 10;
-/// So many batches may wait.
+/// So many batches of a range may wait.
 const BATCHES_WAITING: usize = 4;
+/// A range of its own is worth it from so many rows on.
+const RANGE_ROWS_MIN: u64 = 100_000;
+
+/// The rows of one range of the keys, in their order. The end says nothing about success: only [`SortedRows::finish`]
+/// does.
+pub type Range = mpsc::Receiver<RowBatch>;
 
 /// The rows of a file, on their way into a store.
 #[derive(Debug)]
 pub struct SortedRows {
-    batches: mpsc::Receiver<RowBatch>,
-    merge: JoinHandle<Result<Merged, Error>>,
+    ranges: Vec<Range>,
+    merges: Vec<JoinHandle<Result<Given, Error>>>,
+    rejects: Arc<Mutex<Rejects>>,
 }
 
 /// What was found on the way.
@@ -35,23 +44,58 @@ pub struct Merged {
 }
 
 impl SortedRows {
-    pub(crate) fn start(ingested: Ingested) -> Self {
-        let (sender, batches) = mpsc::channel(BATCHES_WAITING);
-        let Ingested { dataset, rejects, sorted, .. } = ingested;
-        let merge = Merge { dataset, sender, batch: RowBatch::default(), rows: 0, duplicates: 0, rejects };
-        Self { batches, merge: tokio::task::spawn_blocking(move || merge.run(sorted)) }
+    pub(crate) fn start(ingested: Ingested, ranges: usize) -> Result<Self, Error> {
+        let Ingested { dataset, rejects, sorted, rows, progress, sort_memory_bytes, .. } = ingested;
+        let worth_it = usize::try_from(rows / RANGE_ROWS_MIN).unwrap_or(usize::MAX).max(1);
+        let merges = sorted.split(ranges.min(worth_it), sort_memory_bytes).map_err(Error::Work)?;
+        let rejects = Arc::new(Mutex::new(rejects));
+        let start = |merge| {
+            let (sender, range) = mpsc::channel(BATCHES_WAITING);
+            let giver = Giver {
+                dataset: dataset.clone(),
+                sender,
+                batch: RowBatch::with_capacity(BATCH_BYTES),
+                given: Given::default(),
+                rejects: rejects.clone(),
+                progress: progress.clone(),
+            };
+            (range, tokio::task::spawn_blocking(move || giver.run(merge)))
+        };
+        let (ranges, merges) = merges.into_iter().map(start).unzip();
+        Ok(Self { ranges, merges, rejects })
     }
 
-    /// The next rows. The end says nothing about success: only [`SortedRows::finish`] does.
+    /// The ranges, in the order of their keys, for whoever can take several at once.
+    pub fn take_ranges(&mut self) -> Vec<Range> {
+        mem::take(&mut self.ranges)
+    }
+
+    /// The next rows of all.
     pub async fn next(&mut self) -> Option<RowBatch> {
-        self.batches.recv().await
+        while let Some(range) = self.ranges.first_mut() {
+            let batch = range.recv().await;
+            if batch.is_some() {
+                return batch;
+            }
+            self.ranges.remove(0);
+        }
+        None
     }
 
-    /// Waits until the merge has ended, and says how.
+    /// Waits until all rows are given out, and says what was found.
     pub async fn finish(self) -> Result<Merged, Error> {
-        // A merge that still has rows to give out must not wait for ever.
-        drop(self.batches);
-        self.merge.await.map_err(|_| Error::Panicked)?
+        // Who still has rows to give out must not wait for ever.
+        drop(self.ranges);
+        let mut given = Given::default();
+        for merge in self.merges {
+            let range = merge.await.map_err(|_| Error::Panicked)??;
+            given.rows += range.rows;
+            given.duplicates += range.duplicates;
+        }
+        let rejects = Arc::into_inner(self.rejects).ok_or(Error::Panicked)?;
+        let mut rejects = rejects.into_inner().unwrap_or_else(PoisonError::into_inner);
+        rejects.flush().map_err(Error::Work)?;
+        Ok(Merged { rows: given.rows, duplicates: given.duplicates, rejects })
     }
 
     /// Reads all rows and keeps none, for what is found on the way.
@@ -61,53 +105,88 @@ impl SortedRows {
     }
 }
 
-struct Merge {
+/// What became of the rows of a range.
+#[derive(Debug, Default)]
+struct Given {
+    rows: u64,
+    duplicates: u64,
+}
+
+/// Gives out the rows of a range.
+struct Giver {
     dataset: Arc<Dataset>,
     sender: mpsc::Sender<RowBatch>,
     batch: RowBatch,
-    rows: u64,
-    duplicates: u64,
-    rejects: Rejects,
+    given: Given,
+    rejects: Arc<Mutex<Rejects>>,
+    progress: Arc<Progress>,
 }
 
-impl Merge {
-    fn run(mut self, mut sorted: Sorted) -> Result<Merged, Error> {
-        let (mut kept, mut next) = (Row::default(), Row::default());
-        let mut any = sorted.next(&mut kept).map_err(Error::Work)?;
-        while any {
-            any = sorted.next(&mut next).map_err(Error::Work)?;
-            if any && next.key() == kept.key() {
-                self.settle(&mut kept, &next)?;
-                continue;
+/// A row with memory of its own, which is used again for the next one.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    key: usize,
+    line: u64,
+}
+
+impl Kept {
+    fn set(&mut self, row: RowRef<'_>) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(row.key);
+        self.bytes.extend_from_slice(row.rest);
+        (self.key, self.line) = (row.key.len(), row.line);
+    }
+
+    fn row(&self) -> RowRef<'_> {
+        let (key, rest) = self.bytes.split_at(self.key);
+        RowRef { key, rest, line: self.line }
+    }
+}
+
+impl Giver {
+    fn run(mut self, mut merge: Merge) -> Result<Given, Error> {
+        let mut kept = Kept::default();
+        let mut any = false;
+        while let Some(row) = merge.row() {
+            if any && row.key == kept.row().key {
+                self.settle(&mut kept, row)?;
+            } else {
+                if any {
+                    self.give(kept.row())?;
+                }
+                kept.set(row);
+                any = true;
             }
-            self.give(&kept)?;
-            std::mem::swap(&mut kept, &mut next);
+            merge.advance().map_err(Error::Work)?;
+        }
+        if any {
+            self.give(kept.row())?;
         }
         self.send()?;
-        self.rejects.flush().map_err(Error::Work)?;
-        Ok(Merged { rows: self.rows, duplicates: self.duplicates, rejects: self.rejects })
+        Ok(self.given)
     }
 
     /// Decides between two rows with the same key, of which `next` stands later in the file.
-    fn settle(&mut self, kept: &mut Row, next: &Row) -> Result<(), Error> {
-        if next.rest() != kept.rest() {
+    fn settle(&mut self, kept: &mut Kept, next: RowRef<'_>) -> Result<(), Error> {
+        if next.rest != kept.row().rest {
             match self.dataset.duplicates {
                 Duplicates::Reject => return self.refuse(kept.line, next),
                 Duplicates::First => {}
-                Duplicates::Last => kept.clone_from(next),
+                Duplicates::Last => kept.set(next),
             }
         }
-        self.duplicates += 1;
+        self.given.duplicates += 1;
         Ok(())
     }
 
-    fn refuse(&mut self, line: u64, row: &Row) -> Result<(), Error> {
+    fn refuse(&self, line: u64, row: RowRef<'_>) -> Result<(), Error> {
         let schema = &self.dataset.schema;
         let (mut values, mut record) = (Vec::new(), Vec::new());
         // These bytes were written a moment ago by the same schema.
-        let _ = schema.read_row(row.key(), row.rest(), &mut values);
+        let _ = schema.read_row(row.key, row.rest, &mut values);
         dataset::write_row(schema, &values, &mut record);
-        let key = schema.key_text(row.key());
+        let key = schema.key_text(row.key);
         let refused = Refused {
             line: row.line,
             column: Some(&schema.key().name),
@@ -115,21 +194,26 @@ impl Merge {
             reason: &Reason::DuplicateKey { line },
             record,
         };
-        self.rejects.add(&refused).map_err(Error::Work)
+        self.rejects().add(&refused).map_err(Error::Work)
     }
 
-    fn give(&mut self, row: &Row) -> Result<(), Error> {
-        self.rows += 1;
-        self.batch.push(row.key(), row.rest());
+    fn rejects(&self) -> MutexGuard<'_, Rejects> {
+        self.rejects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(&mut self, row: RowRef<'_>) -> Result<(), Error> {
+        self.given.rows += 1;
+        self.batch.push(row.key, row.rest);
         if self.batch.bytes_len() >= BATCH_BYTES { self.send() } else { Ok(()) }
     }
 
-    /// Hands the batch on, unless the file is refused already; then the merge goes on only to count.
+    /// Hands the batch on, unless the file is refused already; then the rows are only counted.
     fn send(&mut self) -> Result<(), Error> {
-        let batch = std::mem::take(&mut self.batch);
-        if batch.is_empty() || self.rejects.count() > self.dataset.guards.max_rejects {
-            return Ok(());
+        let batch = mem::replace(&mut self.batch, RowBatch::with_capacity(BATCH_BYTES));
+        if self.rejects().count() > self.dataset.guards.max_rejects {
+            return if self.sender.is_closed() { Err(Error::Unwanted) } else { Ok(()) };
         }
-        self.sender.blocking_send(batch).map_err(|_| Error::Unwanted)
+        self.progress.add_given(batch.len() as u64);
+        if batch.is_empty() { Ok(()) } else { self.sender.blocking_send(batch).map_err(|_| Error::Unwanted) }
     }
 }

@@ -42,6 +42,9 @@ pub enum Error {
     /// Readers kept the swap from happening for too long.
     #[error("the swap did not get through within {0} ms")]
     SwapTimeout(u64),
+    /// Whoever wanted the version does not want it any more.
+    #[error("the version is not wanted any more")]
+    Unwanted,
     /// The store is set up in a way that cannot work; the text says how to mend it.
     #[error("{0}")]
     Setup(String),

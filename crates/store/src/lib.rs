@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use error::{Error, Result};
 pub use ledger::{Counts, Entry, NewVersion, State};
 pub use metrics::{LiveVersions, Metrics, MetricsError};
-pub use publisher::{LiveRows, Published, Publisher, Staged, Staging};
+pub use publisher::{LiveRows, Published, Publisher, Rows, Staged, Staging};
 pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader};
 pub use settings::{Settings, StoreUrl};
 

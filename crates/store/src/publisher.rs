@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// Rows of the live version in key order, in the form of its schema, to compare with.
 pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
 
+/// Rows of a range of the keys in key order, for a version that is being staged.
+pub type Rows = mpsc::Receiver<RowBatch>;
+
 /// The one who may change a dataset.
 #[derive(Debug)]
 #[must_use = "holds the lock of its dataset"]
@@ -97,11 +100,20 @@ impl Staging {
         }
     }
 
-    /// Adds rows, whose keys must be above all that were added before.
-    pub async fn append(&mut self, batch: RowBatch) -> Result<()> {
+    /// How many ranges of the keys it takes at once.
+    pub fn ranges_max(&self) -> usize {
         match self {
-            Self::Embedded(staging) => staging.append(batch).await,
-            Self::Mariadb(staging) => staging.append(batch).await,
+            Self::Embedded(_) => 1,
+            Self::Mariadb(staging) => staging.ranges_max(),
+        }
+    }
+
+    /// Takes the rows of some ranges of the keys until all are at their end. The ranges are in order, and above all that
+    /// were there before. What is not waited for to its end must be aborted.
+    pub async fn fill(&mut self, ranges: Vec<Rows>) -> Result<()> {
+        match self {
+            Self::Embedded(staging) => staging.fill(ranges).await,
+            Self::Mariadb(staging) => staging.fill(ranges).await,
         }
     }
 
@@ -124,11 +136,11 @@ impl Staging {
 
 impl Staged {
     /// Makes the version live by one atomic step, and drops versions that no longer stay. An error means that readers
-    /// still see what they saw before.
-    pub async fn publish(self) -> Result<Published> {
+    /// still see what they saw before. While readers are in the way, `is_wanted` is asked whether it shall go on.
+    pub async fn publish(self, is_wanted: impl Fn() -> bool) -> Result<Published> {
         match self {
             Self::Embedded(staged) => staged.publish().await,
-            Self::Mariadb(staged) => staged.publish().await,
+            Self::Mariadb(staged) => staged.publish(is_wanted).await,
         }
     }
 

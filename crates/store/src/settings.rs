@@ -23,6 +23,9 @@ pub struct Settings {
     /// other. Default: 256.
     #[serde(deserialize_with = "from_to::<_, _, 1, 16_384>")]
     pub batch_keys_max: usize,
+    /// Over how many connections a load fills a database. Default: 2.
+    #[serde(deserialize_with = "from_to::<_, _, 1, 64>")]
+    pub load_connections: usize,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
     pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
@@ -50,6 +53,7 @@ impl Default for Settings {
             read_urls: ReadUrls::default(),
             connections_max: 16,
             batch_keys_max: 256,
+            load_connections: 2,
             cache_bytes: 64 << 20,
             timeout_ms: 2_000,
             swap_wait_ms: 60_000,

@@ -54,6 +54,8 @@ pub(crate) fn store_problem(error: &Store) -> Problem {
         Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Setup(_) => Problem::unavailable(text),
         // Where and what is for the log.
         Store::Corrupt(_) => Problem::internal("the stored data is damaged"),
-        Store::Miscounted { .. } | Store::Warnings(_) | Store::Other(_) => Problem::internal(text),
+        Store::Miscounted { .. } | Store::Warnings(_) | Store::Unwanted | Store::Other(_) => {
+            Problem::internal(text)
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dataset::Dataset;
-use ingest::{Ingested, Limits, Merged, Refusal, Reject, Rejects, SortedRows};
+use ingest::{Ingested, Limits, Merged, Refusal, Reject, Rejects};
 use serde::Serialize;
 use store::{Counts, NewVersion, Publisher, Staging, Store};
 use tracing::{error, info, warn};
@@ -203,7 +203,7 @@ impl Job {
             keep_versions: self.dataset.keep_versions,
         };
         let mut staging = publisher.stage(new).await?;
-        let counts = match self.fill(&mut staging, ingested.into_rows(), &file).await {
+        let counts = match self.fill(&mut staging, ingested, &file).await {
             Ok(counts) => counts,
             Err(failure) => {
                 staging.abort(&failure.to_string()).await?;
@@ -217,20 +217,18 @@ impl Job {
             return Err(Failure::Cancelled);
         }
         self.enter(Phase::Publishing);
-        let version = staged.publish().await?.live.version;
+        let swapped = staged.publish(|| !self.load.cancel.is_cancelled()).await;
+        let version = match swapped {
+            Err(store::Error::Unwanted) => return Err(Failure::Cancelled),
+            swapped => swapped?.live.version,
+        };
         Ok(self.report(Status::Published, Some(version), (file.bytes, &file.sha256), counts))
     }
 
     /// Puts all rows into staging and returns what was counted, if nothing speaks against the file.
-    async fn fill(
-        &self,
-        staging: &mut Staging,
-        mut rows: SortedRows,
-        file: &File,
-    ) -> Result<Counts, Failure> {
-        while let Some(batch) = self.unless_cancelled(rows.next()).await? {
-            self.unless_cancelled(staging.append(batch)).await??;
-        }
+    async fn fill(&self, staging: &mut Staging, ingested: Ingested, file: &File) -> Result<Counts, Failure> {
+        let mut rows = ingested.into_rows(staging.ranges_max())?;
+        self.unless_cancelled(staging.fill(rows.take_ranges())).await??;
         self.guard_merged(&rows.finish().await?, file)
     }
 
@@ -238,7 +236,7 @@ impl Job {
         let schema = &self.dataset.schema;
         let live_schema = publisher.live().map_or_else(|| schema.clone(), |live| live.schema.clone());
         let live = publisher.live_rows().await?;
-        let mut rows = ingested.into_rows();
+        let mut rows = ingested.into_rows(1)?;
         let changes = self.unless_cancelled(compare(&mut rows, schema, live, &live_schema)).await??;
         let counts = self.guard_merged(&rows.finish().await?, &file)?;
         let report = self.report(Status::DryRun, None, (file.bytes, &file.sha256), counts);

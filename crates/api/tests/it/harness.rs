@@ -95,8 +95,11 @@ impl Api {
         let counts = Counts { rows: rows.len() as u64, rejected: 0, duplicates: 0 };
         self.runtime.block_on(async {
             let mut staging = self.store.publisher(&dataset.name).await.unwrap().stage(new).await.unwrap();
-            staging.append(batch).await.unwrap();
-            staging.verify(counts).await.unwrap().publish().await.unwrap().live.version
+            let (sender, all) = tokio::sync::mpsc::channel(1);
+            sender.send(batch).await.unwrap();
+            drop(sender);
+            staging.fill(vec![all]).await.unwrap();
+            staging.verify(counts).await.unwrap().publish(|| true).await.unwrap().live.version
         })
     }
 

@@ -1,55 +1,148 @@
 //! Rows in memory that are still to be sorted.
 
 use std::cmp::Ordering;
-use std::io;
+use std::ops::Range;
 
-use super::run::RowRef;
+use super::row::{RowRef, prefix, same_bytes};
 
 /// Rows as they came, and an index of them that is sorted in their place.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
     index: Vec<Entry>,
+    /// Both together hold so much at most.
+    bytes_max: usize,
+    /// Where the last row stands.
+    last: usize,
+    /// No row came behind one that belongs behind it.
+    is_sorted: bool,
+    /// With so many bytes all keys begin alike.
+    same: usize,
 }
 
-/// Where a row stands, with the first bytes of its key: they settle nearly every comparison without a look at it.
+/// Where a row stands, with the first bytes of its key in which keys differ: they settle nearly every comparison
+/// without a look at it.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     prefix: u64,
-    at: usize,
+    at: u32,
 }
 
+/// From so many rows on it is known how long rows are, and memory is taken for as many as there may be: a buffer that
+/// grew by doubling would take twice what it may.
+const ROWS_KNOWN: usize = 4096;
+/// Places in the bytes are u32.
+const BYTES_MAX: usize = u32::MAX as usize;
+
 impl Buffer {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, is_sorted: true, ..Self::default() }
+    }
+
+    /// Whether one more row fits; into an empty buffer any row does.
+    pub(crate) fn has_room(&self, key: &[u8], rest: &[u8]) -> bool {
+        let bytes = self.bytes.len() + RowRef::bytes_max(key, rest);
+        if self.index.len() >= ROWS_KNOWN {
+            return bytes <= self.bytes.capacity() && self.index.len() < self.index.capacity();
+        }
+        let all = bytes + (self.index.len() + 1) * size_of::<Entry>();
+        self.is_empty() || (all <= self.bytes_max && bytes <= BYTES_MAX)
+    }
+
     pub(crate) fn push(&mut self, key: &[u8], rest: &[u8], line: u64) {
-        let mut prefix = [0; 8];
-        let len = key.len().min(8);
-        prefix[..len].copy_from_slice(&key[..len]);
-        self.index.push(Entry { prefix: u64::from_be_bytes(prefix), at: self.bytes.len() });
+        if self.is_empty() {
+            self.same = key.len();
+        } else {
+            let last = RowRef::decode(&self.bytes[self.last..]).key;
+            self.is_sorted &= last <= key;
+            if self.same > 0 {
+                self.same = same_bytes(last, key).min(self.same);
+            }
+        }
+        self.reserve(RowRef::bytes_max(key, rest));
+        self.last = self.bytes.len();
+        // `has_room` has seen to it that the place fits.
+        let at = u32::try_from(self.last).unwrap_or(u32::MAX);
+        self.index.push(Entry { prefix: prefix(key), at });
         RowRef { key, rest, line }.encode(&mut self.bytes);
     }
 
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.index.len() * size_of::<Entry>()
+    /// Takes memory for a row, and for those that may still come.
+    fn reserve(&mut self, row: usize) {
+        let (len, rows) = (self.bytes.len(), self.index.len());
+        if rows + 1 == ROWS_KNOWN {
+            let each = (len + row).div_ceil(ROWS_KNOWN) + size_of::<Entry>();
+            let rows_max = (self.bytes_max / each).max(ROWS_KNOWN);
+            self.index.reserve_exact(rows_max - rows);
+            let bytes = self.bytes_max.saturating_sub(rows_max * size_of::<Entry>()).min(BYTES_MAX);
+            self.bytes.reserve_exact(row.max(bytes.saturating_sub(len)));
+        } else if self.bytes.capacity() < len + row {
+            self.bytes.reserve_exact(row.max(len.min(self.bytes_max.saturating_sub(len))));
+        }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// How many bytes all rows take when they are written.
+    pub(crate) fn encoded_len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Brings the index into the order of the keys; rows with the same key stay as they came.
     pub(crate) fn sort(&mut self) {
+        if self.is_sorted {
+            return;
+        }
         let bytes = &self.bytes;
+        if self.same > 0 {
+            for entry in &mut self.index {
+                entry.prefix = prefix(&row(bytes, *entry).key[self.same..]);
+            }
+        }
         self.index.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| compare(bytes, *a, *b)));
-    }
-
-    /// Gives out every row, as the index has them.
-    pub(crate) fn each(&self, mut write: impl FnMut(RowRef<'_>) -> io::Result<()>) -> io::Result<()> {
-        self.index.iter().try_for_each(|entry| write(RowRef::decode(&self.bytes[entry.at..])))
+        self.is_sorted = true;
     }
 
     /// The row at a place of the index.
-    pub(crate) fn get(&self, at: usize) -> Option<RowRef<'_>> {
-        self.index.get(at).map(|entry| RowRef::decode(&self.bytes[entry.at..]))
+    pub(crate) fn get(&self, at: usize) -> RowRef<'_> {
+        row(&self.bytes, self.index[at])
     }
+
+    /// The first key of those that are sorted.
+    pub(crate) fn first_key(&self) -> Option<&[u8]> {
+        self.index.first().map(|entry| row(&self.bytes, *entry).key)
+    }
+
+    /// The last key of those that are sorted.
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        self.index.last().map(|entry| row(&self.bytes, *entry).key)
+    }
+
+    /// The places of the rows from one key on and below another.
+    pub(crate) fn range(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Range<usize> {
+        let place = |key: &[u8]| self.index.partition_point(|entry| row(&self.bytes, *entry).key < key);
+        from.map_or(0, place)..to.map_or(self.len(), place)
+    }
+
+    /// Forgets all rows and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.index.clear();
+        self.is_sorted = true;
+    }
+}
+
+fn row(bytes: &[u8], entry: Entry) -> RowRef<'_> {
+    RowRef::decode(&bytes[entry.at as usize..])
 }
 
 /// The order of two rows whose keys begin alike; rows that came earlier stand earlier in the bytes.
 fn compare(bytes: &[u8], a: Entry, b: Entry) -> Ordering {
-    let key = |entry: Entry| RowRef::decode(&bytes[entry.at..]).key;
-    key(a).cmp(key(b)).then(a.at.cmp(&b.at))
+    row(bytes, a).key.cmp(row(bytes, b).key).then(a.at.cmp(&b.at))
 }

@@ -1,114 +1,118 @@
-//! Sorted rows on their way out: from one buffer, or merged from runs.
+//! Rows from several sorted sources in one order.
+//!
+//! A tree of losers: the row that is next has won against all others, and at each place on its way to the top stands
+//! the source that lost there. When it is gone, the next row of its source takes the same way: one comparison for each
+//! doubling of the number of sources.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::buffer::Buffer;
-use super::run::{RowRef, Run, RunReader};
+use super::row::{RowRef, prefix};
+use super::run::RunReader;
 
-/// A row with memory of its own, which is used again for the next one.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Row {
-    pub(super) bytes: Vec<u8>,
-    pub(super) key_len: usize,
-    pub(crate) line: u64,
-}
-
-impl Row {
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.bytes[..self.key_len]
-    }
-
-    pub(crate) fn rest(&self) -> &[u8] {
-        &self.bytes[self.key_len..]
-    }
-
-    pub(super) fn as_ref(&self) -> RowRef<'_> {
-        RowRef { key: self.key(), rest: self.rest(), line: self.line }
-    }
-
-    fn set(&mut self, row: RowRef<'_>) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(row.key);
-        self.bytes.extend_from_slice(row.rest);
-        (self.key_len, self.line) = (row.key.len(), row.line);
-    }
-}
-
-/// All rows in the order of their keys, and of their lines where keys are equal.
+/// Where rows come from in key order.
 #[derive(Debug)]
-pub(crate) enum Sorted {
-    Memory { buffer: Buffer, at: usize },
-    Runs(BinaryHeap<Head>),
+pub(super) enum Source {
+    /// A buffer that was sorted; the places of its index that are still to come.
+    Memory(Arc<Buffer>, Range<usize>),
+    /// A run.
+    Run(RunReader),
 }
 
-/// The first row of a run that was not given out yet.
-#[derive(Debug)]
-pub(crate) struct Head {
-    row: Row,
-    run: RunReader,
-}
-
-/// A run is read in pieces between these sizes, however many share the memory.
-const READ_BYTES: std::ops::RangeInclusive<usize> = (16 << 10)..=(1 << 20);
-
-impl Sorted {
-    pub(super) fn memory(buffer: Buffer) -> Self {
-        Self::Memory { buffer, at: 0 }
-    }
-
-    pub(super) fn merge(runs: Vec<Run>, memory_bytes: usize) -> io::Result<Self> {
-        let read_bytes = (memory_bytes / runs.len().max(1)).clamp(*READ_BYTES.start(), *READ_BYTES.end());
-        let mut heads = BinaryHeap::with_capacity(runs.len());
-        for run in runs {
-            let mut head = Head { row: Row::default(), run: run.read(read_bytes)? };
-            if head.run.next(&mut head.row)? {
-                heads.push(head);
-            }
-        }
-        Ok(Self::Runs(heads))
-    }
-
-    /// Puts the next row into `row`; says whether there was one.
-    pub(crate) fn next(&mut self, row: &mut Row) -> io::Result<bool> {
+impl Source {
+    fn row(&self) -> Option<RowRef<'_>> {
         match self {
-            Self::Memory { buffer, at } => {
-                let Some(next) = buffer.get(*at) else { return Ok(false) };
-                *at += 1;
-                row.set(next);
-            }
-            Self::Runs(heads) => {
-                let Some(mut head) = heads.peek_mut() else { return Ok(false) };
-                std::mem::swap(row, &mut head.row);
-                let Head { row: next, run } = &mut *head;
-                if !run.next(next)? {
-                    PeekMut::pop(head);
-                }
-            }
+            Self::Memory(buffer, places) => (!places.is_empty()).then(|| buffer.get(places.start)),
+            Self::Run(run) => run.row(),
         }
-        Ok(true)
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        match self {
+            Self::Memory(_, places) => {
+                places.next();
+                Ok(())
+            }
+            Self::Run(run) => run.advance(),
+        }
     }
 }
 
-impl Ord for Head {
-    /// The heap gives out its largest, so the order is turned over.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.row.key().cmp(self.row.key()).then(other.row.line.cmp(&self.row.line))
-    }
+/// All rows of the sources in the order of their keys; those with the same key in the order of their sources.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    sources: Vec<Source>,
+    /// The beginning of each source's key, behind what all keys begin with.
+    prefixes: Vec<u64>,
+    same: usize,
+    /// The winner, and behind it at the place of each match its loser.
+    losers: Vec<usize>,
 }
 
-impl PartialOrd for Head {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl Merge {
+    /// All keys of the sources begin with the same `same` bytes.
+    pub(super) fn new(sources: Vec<Source>, same: usize) -> Self {
+        let prefixes = vec![0; sources.len()];
+        let mut merge = Self { prefixes, same, losers: Vec::new(), sources };
+        for source in 0..merge.sources.len() {
+            merge.look_at(source);
+        }
+        merge.play_all();
+        merge
+    }
+
+    /// The next row.
+    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
+        self.sources.get(*self.losers.first()?)?.row()
+    }
+
+    /// Goes on to the row behind it.
+    pub(crate) fn advance(&mut self) -> io::Result<()> {
+        let Some(mut winner) = self.losers.first().copied() else { return Ok(()) };
+        self.sources[winner].advance()?;
+        self.look_at(winner);
+        let mut place = usize::midpoint(self.sources.len(), winner);
+        while place > 0 {
+            if self.is_before(self.losers[place], winner) {
+                std::mem::swap(&mut self.losers[place], &mut winner);
+            }
+            place /= 2;
+        }
+        self.losers[0] = winner;
+        Ok(())
+    }
+
+    fn look_at(&mut self, source: usize) {
+        let key = self.sources[source].row().map(|row| &row.key[self.same..]);
+        self.prefixes[source] = key.map_or(u64::MAX, prefix);
+    }
+
+    /// Plays every match once.
+    fn play_all(&mut self) {
+        let count = self.sources.len();
+        let mut winners: Vec<usize> = (0..count).chain(0..count).collect();
+        self.losers = vec![0; count];
+        for place in (1..count).rev() {
+            let (one, other) = (winners[2 * place], winners[2 * place + 1]);
+            let first = self.is_before(one, other);
+            (winners[place], self.losers[place]) = if first { (one, other) } else { (other, one) };
+        }
+        if let [winner, ..] = self.losers.as_mut_slice() {
+            *winner = winners.get(1).copied().unwrap_or(0);
+        }
+    }
+
+    /// Whether the row of one source comes before that of another; a source at its end comes last.
+    fn is_before(&self, one: usize, other: usize) -> bool {
+        let order = self.prefixes[one].cmp(&self.prefixes[other]).then_with(|| {
+            match (self.sources[one].row(), self.sources[other].row()) {
+                (Some(row), Some(other_row)) => row.key.cmp(other_row.key).then(one.cmp(&other)),
+                (row, other_row) => other_row.is_some().cmp(&row.is_some()),
+            }
+        });
+        order == Ordering::Less
     }
 }
-
-impl PartialEq for Head {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Head {}

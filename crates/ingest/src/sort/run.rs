@@ -1,108 +1,257 @@
-//! A sorted run on disk, and the form of a row in it: the lengths of its parts, its line, its key, its rest.
+//! Sorted runs on disk.
+//!
+//! Runs stand one behind the other in a file without a name, which goes with its last handle. An index says where the
+//! rows of some keys stand, so that a part of the keys can be read by itself.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::merge::Row;
+use super::row::{Head, RowRef, damaged};
 
 /// How much is written at once.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// A row that stands somewhere in memory.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowRef<'a> {
-    pub(crate) key: &'a [u8],
-    pub(crate) rest: &'a [u8],
-    /// The line of the file that it came from.
-    pub(crate) line: u64,
-}
-
-impl<'a> RowRef<'a> {
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        for number in [self.key.len() as u128, self.rest.len() as u128, self.line.into()] {
-            dataset::write_varint(number, out);
-        }
-        out.extend_from_slice(self.key);
-        out.extend_from_slice(self.rest);
-    }
-
-    /// Reads a row that [`RowRef::encode`] wrote into this same memory.
-    pub(crate) fn decode(mut bytes: &'a [u8]) -> Self {
-        let mut number = || {
-            let (mut number, mut shift) = (0, 0);
-            loop {
-                let byte = bytes[0];
-                bytes = &bytes[1..];
-                number |= u64::from(byte & 0x7f) << shift;
-                if byte < 0x80 {
-                    return number;
-                }
-                shift += 7;
-            }
-        };
-        let [key_len, rest_len, line] = [number(), number(), number()];
-        // Lengths of what was in memory fit into memory.
-        let (key, bytes) = bytes.split_at(usize::try_from(key_len).unwrap_or(usize::MAX));
-        Self { key, rest: &bytes[..usize::try_from(rest_len).unwrap_or(usize::MAX)], line }
-    }
-}
-
-/// Rows in key order in a file without a name, which goes with its last handle.
+/// Where runs are written.
 #[derive(Debug)]
-pub(crate) struct Run(File);
+pub(crate) struct Scratch {
+    file: Arc<File>,
+    /// So many bytes are given to runs.
+    given: AtomicU64,
+}
+
+/// Rows in key order.
+#[derive(Debug)]
+pub(crate) struct Run {
+    file: Arc<File>,
+    place: Range<u64>,
+    index: Index,
+    last_key: Vec<u8>,
+}
+
+/// Every so many bytes of a run the key of a row and where it stands, the first row among them.
+#[derive(Debug, Default)]
+struct Index {
+    keys: Vec<u8>,
+    /// Where each key ends, and the place of its row.
+    entries: Vec<(usize, u64)>,
+}
+
+impl Index {
+    fn push(&mut self, key: &[u8], place: u64) {
+        self.keys.extend_from_slice(key);
+        self.entries.push((self.keys.len(), place));
+    }
+
+    fn key(&self, at: usize) -> &[u8] {
+        let start = at.checked_sub(1).map_or(0, |before| self.entries[before].0);
+        &self.keys[start..self.entries[at].0]
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.entries.len()).map(|at| self.key(at))
+    }
+
+    fn append(&mut self, other: &Self) {
+        let end = self.keys.len();
+        self.keys.extend_from_slice(&other.keys);
+        self.entries.extend(other.entries.iter().map(|(key_end, place)| (end + key_end, *place)));
+    }
+}
+
+impl Scratch {
+    pub(crate) fn new(work_dir: &Path) -> io::Result<Self> {
+        Ok(Self { file: Arc::new(tempfile::tempfile_in(work_dir)?), given: AtomicU64::new(0) })
+    }
+
+    /// Writes a run of what `rows` hands to its argument, `bytes` in all, with an entry in the index about every
+    /// `index_bytes`.
+    pub(crate) fn write(
+        &self,
+        bytes: u64,
+        index_bytes: u64,
+        rows: impl FnOnce(&mut dyn FnMut(RowRef<'_>) -> io::Result<()>) -> io::Result<()>,
+    ) -> io::Result<Run> {
+        let start = self.given.fetch_add(bytes, Ordering::Relaxed);
+        let mut writer =
+            Writer { file: &self.file, piece: Vec::with_capacity(WRITE_BYTES + (64 << 10)), end: start };
+        let (mut index, mut last_key, mut next_entry) = (Index::default(), Vec::new(), start);
+        rows(&mut |row| {
+            let place = writer.place();
+            if place >= next_entry {
+                index.push(row.key, place);
+                next_entry = place + index_bytes;
+            }
+            last_key.clear();
+            last_key.extend_from_slice(row.key);
+            writer.write(row)
+        })?;
+        writer.flush()?;
+        if writer.end != start + bytes {
+            return Err(damaged());
+        }
+        Ok(Run { file: self.file.clone(), place: start..writer.end, index, last_key })
+    }
+}
+
+struct Writer<'a> {
+    file: &'a File,
+    piece: Vec<u8>,
+    end: u64,
+}
+
+impl Writer<'_> {
+    /// Where the next row will stand.
+    fn place(&self) -> u64 {
+        self.end + self.piece.len() as u64
+    }
+
+    fn write(&mut self, row: RowRef<'_>) -> io::Result<()> {
+        row.encode(&mut self.piece);
+        if self.piece.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.piece, self.end)?;
+        self.end += self.piece.len() as u64;
+        self.piece.clear();
+        Ok(())
+    }
+}
 
 impl Run {
-    /// Writes what `rows` hands to its argument.
-    pub(crate) fn write(
-        work_dir: &Path,
-        rows: impl FnOnce(&mut dyn FnMut(RowRef<'_>) -> io::Result<()>) -> io::Result<()>,
-    ) -> io::Result<Self> {
-        let mut file = BufWriter::with_capacity(WRITE_BYTES, tempfile::tempfile_in(work_dir)?);
-        let mut encoded = Vec::new();
-        rows(&mut |row| {
-            encoded.clear();
-            row.encode(&mut encoded);
-            file.write_all(&encoded)
-        })?;
-        file.into_inner().map(Self).map_err(io::IntoInnerError::into_error)
+    /// Takes in a run that comes behind it, in the file and in the order of the keys; otherwise gives it back.
+    pub(crate) fn join(&mut self, next: Self) -> Option<Self> {
+        let is_next = Arc::ptr_eq(&self.file, &next.file) && self.place.end == next.place.start;
+        let in_order = next.index.keys().next().is_some_and(|first| self.last_key.as_slice() <= first);
+        if !is_next || !in_order {
+            return Some(next);
+        }
+        self.place.end = next.place.end;
+        self.index.append(&next.index);
+        self.last_key = next.last_key;
+        None
     }
 
-    /// Reads it from its beginning.
-    pub(crate) fn read(mut self, buffer_bytes: usize) -> io::Result<RunReader> {
-        self.0.rewind()?;
-        Ok(RunReader(BufReader::with_capacity(buffer_bytes, self.0)))
+    /// Keys that are about equally many bytes apart.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.index.keys()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.place.end - self.place.start
+    }
+
+    pub(crate) fn last_key(&self) -> &[u8] {
+        &self.last_key
+    }
+
+    /// Reads the rows from one key on and below another, in pieces of `buffer_bytes`.
+    pub(crate) fn read(
+        &self,
+        from: Option<&[u8]>,
+        to: Option<&[u8]>,
+        buffer_bytes: usize,
+    ) -> io::Result<RunReader> {
+        let start = from.map_or(Ok(self.place.start), |key| self.place_of(key))?;
+        let end = to.map_or(Ok(self.place.end), |key| self.place_of(key))?;
+        RunReader::open(self.file.clone(), start..end, buffer_bytes)
+    }
+
+    /// Where the first row stands that is not below a key.
+    fn place_of(&self, key: &[u8]) -> io::Result<u64> {
+        let entries = &self.index.entries;
+        let behind = self.partition_point(key);
+        let Some(before) = behind.checked_sub(1) else { return Ok(self.place.start) };
+        let end = entries.get(behind).map_or(self.place.end, |entry| entry.1);
+        let mut rows = RunReader::open(self.file.clone(), entries[before].1..end, 64 << 10)?;
+        while rows.row().is_some_and(|row| row.key < key) {
+            rows.advance()?;
+        }
+        Ok(rows.place())
+    }
+
+    /// How many keys of the index are below a key.
+    fn partition_point(&self, key: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.index.entries.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.index.key(middle) < key { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 }
 
+/// Reads rows one after the other.
 #[derive(Debug)]
-pub(crate) struct RunReader(BufReader<File>);
+pub(crate) struct RunReader {
+    file: Arc<File>,
+    /// What is not yet read.
+    left: Range<u64>,
+    buffer_bytes: usize,
+    buffer: Vec<u8>,
+    /// Where in the buffer the current row stands.
+    at: usize,
+    /// Of the current row; nothing at the end.
+    head: Option<Head>,
+}
 
 impl RunReader {
-    /// Reads the next row into `row`; says whether there was one.
-    pub(crate) fn next(&mut self, row: &mut Row) -> io::Result<bool> {
-        if self.0.fill_buf()?.is_empty() {
-            return Ok(false);
-        }
-        let [key_len, rest_len, line] = [self.number()?, self.number()?, self.number()?];
-        let length =
-            |number: u64| usize::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
-        row.line = line;
-        row.key_len = length(key_len)?;
-        row.bytes.resize(row.key_len + length(rest_len)?, 0);
-        self.0.read_exact(&mut row.bytes)?;
-        Ok(true)
+    fn open(file: Arc<File>, place: Range<u64>, buffer_bytes: usize) -> io::Result<Self> {
+        let mut reader = Self { file, left: place, buffer_bytes, buffer: Vec::new(), at: 0, head: None };
+        reader.find()?;
+        Ok(reader)
     }
 
-    fn number(&mut self) -> io::Result<u64> {
-        let (mut number, mut byte) = (0, [0]);
-        for shift in (0..64).step_by(7) {
-            self.0.read_exact(&mut byte)?;
-            number |= u64::from(byte[0] & 0x7f) << shift;
-            if byte[0] < 0x80 {
-                return Ok(number);
-            }
+    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
+        self.head.map(|head| RowRef::split(head, &self.buffer[self.at..]))
+    }
+
+    /// Goes on to the next row.
+    pub(crate) fn advance(&mut self) -> io::Result<()> {
+        let Some(head) = self.head else { return Ok(()) };
+        self.at += head.row_bytes();
+        self.find()
+    }
+
+    /// Where the current row stands in the file, or the end.
+    fn place(&self) -> u64 {
+        self.left.start - (self.buffer.len() - self.at) as u64
+    }
+
+    /// Finds the row that begins where the buffer is read.
+    fn find(&mut self) -> io::Result<()> {
+        self.have(RowRef::HEAD_BYTES_MAX)?;
+        if self.at == self.buffer.len() {
+            self.head = None;
+            return Ok(());
         }
-        Err(io::ErrorKind::InvalidData.into())
+        let head = Head::read(&self.buffer[self.at..])?;
+        self.have(head.row_bytes())?;
+        if self.buffer.len() - self.at < head.row_bytes() {
+            return Err(damaged());
+        }
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// Sees to it that so many bytes are in the buffer, or all that there are.
+    fn have(&mut self, bytes: usize) -> io::Result<()> {
+        if self.buffer.len() - self.at >= bytes || self.left.is_empty() {
+            return Ok(());
+        }
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let kept = self.buffer.len();
+        let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX);
+        let more = self.buffer_bytes.max(bytes).saturating_sub(kept).max(1).min(left);
+        self.buffer.resize(kept + more, 0);
+        self.file.read_exact_at(&mut self.buffer[kept..], self.left.start)?;
+        self.left.start += more as u64;
+        Ok(())
     }
 }

@@ -80,7 +80,7 @@ async fn a_refused_file_gives_out_no_rows() {
 #[tokio::test]
 async fn rows_that_nobody_reads_end_the_merge() {
     let case = Case::new(ITEMS);
-    let rows = case.ingest(shuffled(600_000).as_bytes()).await.unwrap().into_rows();
+    let rows = case.ingest(shuffled(600_000).as_bytes()).await.unwrap().into_rows(1).unwrap();
     assert!(matches!(rows.finish().await, Err(ingest::Error::Unwanted)));
 }
 

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataset::RowBatch;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::catalog::{Catalog, sync_dir};
 use super::snapshot::{self, Snapshots, Writer};
 use crate::ledger::{Counts, Entry, Ledger, NewVersion};
-use crate::publisher::{LiveRows, same_count};
+use crate::publisher::{LiveRows, Rows, same_count};
 use crate::{Error, FOLLOW_MS, Metrics, Published, Result};
 
 /// So many entries are remembered; the catalog is read and written as a whole.
@@ -219,9 +218,14 @@ impl Staging {
         self.version
     }
 
-    pub(crate) async fn append(&mut self, batch: RowBatch) -> Result<()> {
-        let writer = self.writer.clone();
-        tokio::task::spawn_blocking(move || writer.append(&batch)).await?
+    pub(crate) async fn fill(&mut self, ranges: Vec<Rows>) -> Result<()> {
+        for mut rows in ranges {
+            while let Some(batch) = rows.recv().await {
+                let writer = self.writer.clone();
+                tokio::task::spawn_blocking(move || writer.append(&batch)).await??;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn verify(self, counts: Counts) -> Result<Staged> {

@@ -1,74 +1,160 @@
-//! Rows into a staging table, by `LOAD DATA LOCAL` from memory.
+//! Rows into a staging table, by `LOAD DATA LOCAL` from memory, over several connections at once.
 //!
 //! The server answers OK to many things that are not: it turns bad values into others, and can even end with an empty
-//! table. So values were checked before, and afterwards every statement must report exactly its rows and no warning.
+//! table. So values were checked before, and afterwards every statement must report exactly its rows and no warning,
+//! and every range of keys is counted in the table.
+
+use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use dataset::{RowBatch, Schema};
-use futures_util::{StreamExt, stream};
-use mysql_async::Conn;
+use dataset::{KeyBytes, RowBatch, Schema};
+use futures_util::{Stream, StreamExt, stream};
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Params};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{rows, table};
-use crate::publisher::same_count;
+use crate::publisher::{Rows, same_count};
 use crate::{Error, Result};
 
-/// One statement takes about so much; if it fails, there is little to roll back.
+/// One statement takes about so much; if it fails, or the load is given up, there is little to roll back.
 const STATEMENT_BYTES: usize = 16 << 20;
-/// The pieces in which it is sent.
-const PACKET_BYTES: usize = 1 << 20;
 
-/// Loads rows into one table over one connection.
+/// Loads one range of the keys over one connection.
 #[derive(Debug)]
-pub(super) struct Loader {
+pub(super) struct Lane {
     conn: Conn,
+    table: String,
     statement: String,
-    lines: Vec<u8>,
-    lines_count: u64,
+    feed: Arc<Mutex<Feed>>,
 }
 
-impl Loader {
-    pub(super) fn new(conn: Conn, table: &str, schema: &Schema) -> Self {
+/// The rows that a lane still has to send. A statement holds it for as long as it takes rows.
+#[derive(Debug)]
+struct Feed {
+    schema: Arc<Schema>,
+    rows: Rows,
+    next: Option<RowBatch>,
+    /// Of the statement under way.
+    sent: Sent,
+    first_key: Option<KeyBytes>,
+    last_key: KeyBytes,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Sent {
+    rows: u64,
+    bytes: usize,
+}
+
+impl Lane {
+    pub(super) fn new(conn: Conn, table: &str, schema: &Arc<Schema>, rows: Rows) -> Self {
         let statement = format!(
             "LOAD DATA LOCAL INFILE 'rows' INTO TABLE `{table}` CHARACTER SET binary \
              FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ({})",
             table::columns(schema),
         );
-        Self { conn, statement, lines: Vec::new(), lines_count: 0 }
+        let feed = Feed {
+            schema: schema.clone(),
+            rows,
+            next: None,
+            sent: Sent::default(),
+            first_key: None,
+            last_key: KeyBytes::default(),
+        };
+        Self { conn, table: table.to_owned(), statement, feed: Arc::new(Mutex::new(feed)) }
     }
 
-    /// Takes rows, and sends them when there are enough.
-    pub(super) async fn append(&mut self, schema: &Schema, batch: &RowBatch) -> Result<()> {
-        let mut row = Vec::new();
-        for (key, rest) in batch.iter() {
-            schema.read_row(key, rest, &mut row)?;
-            rows::write_line(schema, &row, &mut self.lines);
+    /// The server's name for the connection.
+    pub(super) fn id(&self) -> u32 {
+        self.conn.id()
+    }
+
+    /// Sends all rows, and returns how many of them are in the table.
+    pub(super) async fn run(mut self) -> Result<u64> {
+        let mut sent = 0;
+        while self.feed.lock().await.has_more().await {
+            sent += self.send().await?;
         }
-        self.lines_count += batch.len() as u64;
-        if self.lines.len() >= STATEMENT_BYTES { self.send().await } else { Ok(()) }
+        let staged = self.count().await?;
+        same_count(sent, staged)?;
+        Ok(staged)
     }
 
-    /// Sends what is left and returns the connection.
-    pub(super) async fn finish(mut self) -> Result<Conn> {
-        self.send().await?;
-        Ok(self.conn)
-    }
-
-    async fn send(&mut self) -> Result<()> {
-        let (lines, count) =
-            (Bytes::from(std::mem::take(&mut self.lines)), std::mem::take(&mut self.lines_count));
-        if count == 0 {
-            return Ok(());
-        }
-        let starts = (0..lines.len()).step_by(PACKET_BYTES);
-        let packets: Vec<_> =
-            starts.map(|start| Ok(lines.slice(start..lines.len().min(start + PACKET_BYTES)))).collect();
-        self.conn.set_infile_handler(async move { Ok(stream::iter(packets).boxed()) });
+    /// Sends rows with one statement.
+    async fn send(&mut self) -> Result<u64> {
+        let feed = self.feed.clone().lock_owned().await;
+        self.conn.set_infile_handler(async move { Ok(lines(feed).boxed()) });
         self.conn.query_drop(&self.statement).await?;
         let warnings = self.conn.get_warnings();
         if warnings > 0 {
             return Err(Error::Warnings(warnings.into()));
         }
-        same_count(count, self.conn.affected_rows())
+        let sent = std::mem::take(&mut self.feed.lock().await.sent);
+        same_count(sent.rows, self.conn.affected_rows())?;
+        Ok(sent.rows)
     }
+
+    /// Counts the rows between the first and the last key that were sent.
+    async fn count(&mut self) -> Result<u64> {
+        let feed = self.feed.lock().await;
+        let Some(first) = &feed.first_key else { return Ok(0) };
+        let key = feed.schema.key();
+        let place = rows::placeholder(&key.kind);
+        let bounds = [first, &feed.last_key].map(|bytes| feed.schema.read_key(bytes).ok());
+        let bounds = bounds.into_iter().flatten().map(|value| rows::parameter(key, value)).collect();
+        let statement =
+            format!("SELECT COUNT(*) FROM `{}` WHERE `{}` BETWEEN {place} AND {place}", self.table, key.name);
+        let count: Option<u64> = self.conn.exec_first(statement, Params::Positional(bounds)).await?;
+        Ok(count.unwrap_or(0))
+    }
+}
+
+impl Feed {
+    /// Whether there are rows that were not sent; waits for them.
+    async fn has_more(&mut self) -> bool {
+        while self.next.as_ref().is_none_or(RowBatch::is_empty) {
+            self.next = self.rows.recv().await;
+            if self.next.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The next rows as lines, until there are enough for one statement.
+    async fn lines(&mut self) -> Option<io::Result<Bytes>> {
+        if self.sent.bytes >= STATEMENT_BYTES || !self.has_more().await {
+            return None;
+        }
+        let batch = self.next.take()?;
+        let mut lines = Vec::with_capacity(batch.bytes_len() * 5 / 2);
+        if let Err(error) = self.write(&batch, &mut lines) {
+            return Some(Err(io::Error::other(error)));
+        }
+        self.sent.rows += batch.len() as u64;
+        self.sent.bytes += lines.len();
+        Some(Ok(lines.into()))
+    }
+
+    fn write(&mut self, batch: &RowBatch, lines: &mut Vec<u8>) -> Result<()> {
+        let mut row = Vec::with_capacity(self.schema.columns().len());
+        for (key, rest) in batch.iter() {
+            self.schema.read_row(key, rest, &mut row)?;
+            rows::write_line(&self.schema, &row, lines);
+        }
+        if let (Some((first, _)), None) = (batch.get(0), &self.first_key) {
+            self.first_key = Some(KeyBytes::from_slice(first));
+        }
+        if let Some((last, _)) = batch.get(batch.len() - 1) {
+            self.last_key = KeyBytes::from_slice(last);
+        }
+        Ok(())
+    }
+}
+
+/// The lines of one statement; they hold the feed until they are at their end.
+fn lines(feed: OwnedMutexGuard<Feed>) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(feed, |mut feed| async move { Some((feed.lines().await?, feed)) })
 }

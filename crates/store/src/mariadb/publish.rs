@@ -8,13 +8,14 @@ use futures_util::StreamExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::connect::{code, is_lost, server_code};
-use super::load::Loader;
+use super::connect::{code, is_lost, server_code, timed_out};
+use super::load::Lane;
 use super::{Mariadb, ledger, rows, table};
 use crate::ledger::{Counts, Entry, Ledger, NewVersion};
-use crate::publisher::{LiveRows, same_count};
+use crate::publisher::{LiveRows, Rows, same_count};
 use crate::{Error, FOLLOW_MS, Published, Result};
 
 /// How many live rows are given out at once.
@@ -22,6 +23,10 @@ const SCAN_ROWS: usize = 4096;
 
 /// Long enough for the server to notice that a connection was closed whose load has just been answered.
 const LOCK_WAIT_SECONDS: u32 = 1;
+
+/// How often it is made sure that a load still has its lock and its server, and how long the server may take for that.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_WAIT: Duration = Duration::from_secs(30);
 
 /// Holds the lock of a dataset, on the connection on which it swaps.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct Publisher {
     ledger: Ledger,
     live: Option<u32>,
     lock: Conn,
+    /// A statement was given up on the connection of the lock: it cannot be used any more.
+    lock_is_spoilt: bool,
 }
 
 impl Publisher {
@@ -41,7 +48,8 @@ impl Publisher {
         ledger::create(&mut lock).await?;
         let live = table::live_version(&mut lock, dataset).await?;
         let ledger = Ledger::new(ledger::read(&mut lock, dataset).await?);
-        let mut publisher = Self { store, dataset: dataset.to_owned(), ledger, live, lock };
+        let mut publisher =
+            Self { store, dataset: dataset.to_owned(), ledger, live, lock, lock_is_spoilt: false };
         publisher.mend().await?;
         Ok(publisher)
     }
@@ -88,23 +96,17 @@ impl Publisher {
         let (schema, keep_versions) = (new.schema.clone(), new.keep_versions);
         let version = self.ledger.begin(new);
         self.write_ledger().await?;
-        let made = self.make_table(version, &schema).await;
-        match made {
-            Ok(conn) => {
-                let loader = Loader::new(conn, &table::name(&self.dataset, version), &schema);
-                Ok(Staging { publisher: self, version, keep_versions, schema, loader })
+        match self.lock.query_drop(table::create(&self.dataset, version, &schema)).await {
+            Ok(()) => {
+                let (rows, connections) = (0, Vec::new());
+                Ok(Staging { publisher: self, version, keep_versions, schema, rows, connections })
             }
             Err(error) => {
-                self.give_up(version, &error.to_string()).await;
+                let error = Error::from(error);
+                self.give_up(version, &error.to_string(), &[]).await;
                 Err(error)
             }
         }
-    }
-
-    /// Makes the staging table; returns a connection to load it.
-    async fn make_table(&mut self, version: u32, schema: &Schema) -> Result<Conn> {
-        self.lock.query_drop(table::create(&self.dataset, version, schema)).await?;
-        self.store.connect().await
     }
 
     pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {
@@ -116,7 +118,7 @@ impl Publisher {
         if !self.ledger.can_activate(version) {
             return Err(Error::NoSuchVersion { dataset: self.dataset, version });
         }
-        let before = self.swap(version).await?;
+        let before = self.swap(version, || true).await?;
         tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
         let published = self.published(version, before);
         self.release().await;
@@ -130,12 +132,15 @@ impl Publisher {
     }
 
     /// The swap, tried again while readers are in its way. Returns which version was live before.
-    async fn swap(&mut self, version: u32) -> Result<Option<u32>> {
+    async fn swap(&mut self, version: u32, is_wanted: impl Fn() -> bool) -> Result<Option<u32>> {
         let (start, before) = (Instant::now(), self.live);
         self.ledger.announce(version);
         self.write_ledger().await?;
         let rename = table::swap(&self.dataset, version, before);
         loop {
+            if !is_wanted() {
+                return Err(Error::Unwanted);
+            }
             match self.lock.query_drop(&rename).await {
                 Ok(()) => break,
                 Err(error)
@@ -182,8 +187,9 @@ impl Publisher {
     /// Takes the lock on a new connection and returns which version is live.
     async fn lock_again(&mut self) -> Result<Option<u32>> {
         let mut lock = self.store.connect().await?;
+        kill(&mut lock, &[self.lock.id()]).await;
         take_lock(&mut lock, &self.dataset, 5).await?;
-        self.lock = lock;
+        (self.lock, self.lock_is_spoilt) = (lock, false);
         table::live_version(&mut self.lock, &self.dataset).await
     }
 
@@ -198,13 +204,39 @@ impl Publisher {
         ledger::write(&mut self.lock, &self.dataset, changed).await
     }
 
-    /// Enters that a version failed and drops its table. What cannot be done now is done by the next publisher.
-    async fn give_up(&mut self, version: u32, reason: &str) {
+    /// Enters that a version failed and drops its table, which nothing must hold any more: what still loads it is
+    /// ended. What cannot be done now is done by the next publisher.
+    async fn give_up(&mut self, version: u32, reason: &str, connections: &[u32]) {
+        if let Err(error) = self.try_to_give_up(version, reason, connections).await {
+            warn!(dataset = self.dataset, version, %error, "left-overs of a failed version stay until the next load");
+        }
+    }
+
+    async fn try_to_give_up(&mut self, version: u32, reason: &str, connections: &[u32]) -> Result<()> {
+        if self.lock_is_spoilt {
+            self.lock_again().await?;
+        }
+        kill(&mut self.lock, connections).await;
         self.ledger.failed(version, reason);
         let written = self.write_ledger().await;
         let dropped = table::drop(&mut self.lock, &self.dataset, version).await;
-        if let Err(error) = written.and(dropped) {
-            warn!(dataset = self.dataset, version, %error, "left-overs of a failed version stay until the next load");
+        written.and(dropped)
+    }
+
+    /// Waits until all lanes have loaded their rows, and returns how many rows are there. Meanwhile it makes sure that
+    /// the lock is still held, and that the server answers.
+    async fn accompany(&mut self, mut lanes: JoinSet<Result<u64>>) -> Result<u64> {
+        let mut rows = 0;
+        loop {
+            match tokio::time::timeout(PING_EVERY, lanes.join_next()).await {
+                Ok(Some(loaded)) => rows += loaded??,
+                Ok(None) => return Ok(rows),
+                Err(_) => {
+                    self.lock_is_spoilt = true;
+                    tokio::time::timeout(PING_WAIT, self.lock.ping()).await.map_err(timed_out)??;
+                    self.lock_is_spoilt = false;
+                }
+            }
         }
     }
 
@@ -229,6 +261,13 @@ async fn require_mariadb(conn: &mut Conn) -> Result<()> {
         return Ok(());
     }
     Err(Error::Setup(format!("the database is {version}: MariaDB 10.6 or later is needed")))
+}
+
+/// Ends connections of ours that may be in the middle of something. Most of them have ended already.
+async fn kill(conn: &mut Conn, connections: &[u32]) {
+    for id in connections {
+        let _ = conn.query_drop(format!("KILL CONNECTION {id}")).await;
+    }
 }
 
 /// Takes the dataset's lock, which ends with the connection.
@@ -272,7 +311,10 @@ pub struct Staging {
     version: u32,
     keep_versions: u32,
     schema: Arc<Schema>,
-    loader: Loader,
+    /// How many rows were counted in the table.
+    rows: u64,
+    /// What loads it, as the server calls them.
+    connections: Vec<u32>,
 }
 
 impl Staging {
@@ -280,39 +322,45 @@ impl Staging {
         self.version
     }
 
-    pub(crate) async fn append(&mut self, batch: RowBatch) -> Result<()> {
-        self.loader.append(&self.schema, &batch).await
+    pub(crate) fn ranges_max(&self) -> usize {
+        self.publisher.store.settings.load_connections
     }
 
-    pub(crate) async fn verify(self, counts: Counts) -> Result<Staged> {
-        let Self { mut publisher, version, keep_versions, loader, .. } = self;
-        match publisher.count(version, loader, counts).await {
+    pub(crate) async fn fill(&mut self, ranges: Vec<Rows>) -> Result<()> {
+        let table = table::name(&self.publisher.dataset, self.version);
+        // They end with this one.
+        let mut lanes = JoinSet::new();
+        for rows in ranges {
+            let lane = Lane::new(self.publisher.store.connect().await?, &table, &self.schema, rows);
+            self.connections.push(lane.id());
+            lanes.spawn(lane.run());
+        }
+        self.rows += self.publisher.accompany(lanes).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn verify(mut self, counts: Counts) -> Result<Staged> {
+        let verified = match same_count(counts.rows, self.rows) {
+            Ok(()) => {
+                self.publisher.ledger.staged(self.version, counts);
+                self.publisher.write_ledger().await
+            }
+            miscounted => miscounted,
+        };
+        let Self { mut publisher, version, keep_versions, connections, .. } = self;
+        match verified {
             Ok(()) => Ok(Staged { publisher, version, keep_versions }),
             Err(error) => {
-                publisher.give_up(version, &error.to_string()).await;
+                publisher.give_up(version, &error.to_string(), &connections).await;
                 Err(error)
             }
         }
     }
 
     pub(crate) async fn abort(mut self, reason: &str) -> Result<()> {
-        // The loading connection goes first: while it has a statement under way, its table cannot be dropped.
-        drop(self.loader);
-        self.publisher.give_up(self.version, reason).await;
+        self.publisher.give_up(self.version, reason, &self.connections).await;
         self.publisher.release().await;
         Ok(())
-    }
-}
-
-impl Publisher {
-    /// Counts the staged rows and enters that they are all there.
-    async fn count(&mut self, version: u32, loader: Loader, counts: Counts) -> Result<()> {
-        let mut conn = loader.finish().await?;
-        let count = format!("SELECT COUNT(*) FROM `{}`", table::name(&self.dataset, version));
-        let rows: Option<u64> = conn.query_first(count).await?;
-        same_count(counts.rows, rows.unwrap_or(0))?;
-        self.ledger.staged(version, counts);
-        self.write_ledger().await
     }
 }
 
@@ -325,12 +373,12 @@ pub struct Staged {
 }
 
 impl Staged {
-    pub(crate) async fn publish(self) -> Result<Published> {
+    pub(crate) async fn publish(self, is_wanted: impl Fn() -> bool) -> Result<Published> {
         let Self { mut publisher, version, keep_versions } = self;
-        let before = match publisher.swap(version).await {
+        let before = match publisher.swap(version, is_wanted).await {
             Ok(before) => before,
             Err(error) => {
-                publisher.give_up(version, &error.to_string()).await;
+                publisher.give_up(version, &error.to_string(), &[]).await;
                 return Err(error);
             }
         };
@@ -344,7 +392,7 @@ impl Staged {
     }
 
     pub(crate) async fn abort(mut self, reason: &str) -> Result<()> {
-        self.publisher.give_up(self.version, reason).await;
+        self.publisher.give_up(self.version, reason, &[]).await;
         self.publisher.release().await;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use store::State::{Dropped, Failed, Kept, Live, Staged, Withdrawn};
 use store::{Error, NewVersion};
 
-use crate::fixture::{Fixture, batch, counts, dataset};
+use crate::fixture::{Fixture, batch, counts, dataset, fill};
 
 /// Runs each test of the contract against every backend.
 macro_rules! contract {
@@ -128,8 +128,8 @@ async fn what_a_crash_left_behind_is_swept(fixture: Fixture) {
             Err(error) => panic!("{error:?}"),
         }
     };
-    staging.append(batch(&fixture.dataset.schema, &["a;3;"])).await.unwrap();
-    staging.verify(counts(1)).await.unwrap().publish().await.unwrap();
+    fill(&mut staging, batch(&fixture.dataset.schema, &["a;3;"])).await.unwrap();
+    staging.verify(counts(1)).await.unwrap().publish(|| true).await.unwrap();
     assert_eq!(fixture.states().await, [(3, Live), (2, Failed), (1, Kept)]);
     let left = fixture.store.versions("items").await.unwrap()[1].reason.clone();
     assert_eq!(left.as_deref(), Some("left behind by a crash"));
@@ -183,8 +183,8 @@ async fn a_version_brings_its_columns(fixture: Fixture) {
     let publisher = fixture.store.publisher("items").await.unwrap();
     let new = NewVersion { schema: schema.clone(), ..fixture.new_version() };
     let mut staging = publisher.stage(new).await.unwrap();
-    staging.append(batch(&schema, &["17;1.50"])).await.unwrap();
-    staging.verify(counts(1)).await.unwrap().publish().await.unwrap();
+    fill(&mut staging, batch(&schema, &["17;1.50"])).await.unwrap();
+    staging.verify(counts(1)).await.unwrap().publish(|| true).await.unwrap();
     assert_eq!(fixture.ask(&reader, &["17", "a"]).await, r#"v2: {"stock":17,"price":1.5} -"#);
     fixture.store.publisher("items").await.unwrap().activate(1).await.unwrap();
     assert_eq!(fixture.ask(&reader, &["17", "a"]).await, r#"v1: - {"code":"a","stock":1,"until":null}"#);
@@ -217,9 +217,9 @@ async fn the_ledger_keeps_what_was_said_of_a_version(fixture: Fixture) {
         ..fixture.new_version()
     };
     let mut staging = fixture.store.publisher("items").await.unwrap().stage(new).await.unwrap();
-    staging.append(batch(&fixture.dataset.schema, &["a;1;"])).await.unwrap();
+    fill(&mut staging, batch(&fixture.dataset.schema, &["a;1;"])).await.unwrap();
     let staged = staging.verify(store::Counts { rows: 1, rejected: 5, duplicates: 7 }).await.unwrap();
-    let live = staged.publish().await.unwrap().live;
+    let live = staged.publish(|| true).await.unwrap().live;
     let entry = fixture.store.versions("items").await.unwrap().remove(0);
     assert_eq!(entry, live);
     assert_eq!((entry.rows, entry.rejected, entry.duplicates, entry.bytes), (1, 5, 7, 77));

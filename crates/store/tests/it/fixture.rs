@@ -9,6 +9,7 @@ use store::{
     Counts, Looked, Metrics, NewVersion, Outcome, Published, Reader, Settings, Staging, State, Store,
 };
 use testkit::{Database, MariaDb};
+use tokio::sync::mpsc;
 
 pub(crate) const ITEMS: &str = r#"
     [items]
@@ -82,14 +83,14 @@ impl Fixture {
     pub(crate) async fn stage(&self, rows: &[&str]) -> Staging {
         let publisher = self.store.publisher(self.name()).await.unwrap();
         let mut staging = publisher.stage(self.new_version()).await.unwrap();
-        staging.append(batch(&self.dataset.schema, rows)).await.unwrap();
+        fill(&mut staging, batch(&self.dataset.schema, rows)).await.unwrap();
         staging
     }
 
     /// Publishes a version of these rows.
     pub(crate) async fn publish(&self, rows: &[&str]) -> Published {
         let staging = self.stage(rows).await;
-        staging.verify(counts(rows.len())).await.unwrap().publish().await.unwrap()
+        staging.verify(counts(rows.len())).await.unwrap().publish(|| true).await.unwrap()
     }
 
     /// Each version with its state, newest first.
@@ -116,6 +117,14 @@ impl Fixture {
         until(|| reader.check().is_ok()).await;
         reader
     }
+}
+
+/// Puts rows into staging, as one range.
+pub(crate) async fn fill(staging: &mut Staging, batch: RowBatch) -> store::Result<()> {
+    let (sender, rows) = mpsc::channel(1);
+    sender.send(batch).await.unwrap();
+    drop(sender);
+    staging.fill(vec![rows]).await
 }
 
 /// Looks one key up, by itself.

@@ -6,7 +6,7 @@ use store::State::{Failed, Kept, Live};
 use store::{Error, Settings};
 use testkit::{Fault, FaultProxy, MariaDb};
 
-use crate::fixture::{Fixture, batch, counts, open, open_with, until};
+use crate::fixture::{Fixture, batch, counts, fill, open, open_with, until};
 
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
@@ -105,8 +105,8 @@ async fn a_swap_that_never_gets_through_is_given_up() {
     let mut blocker = mysql_async::Conn::from_url(&url).await.unwrap();
     mysql_async::prelude::Queryable::query_drop(&mut blocker, "LOCK TABLES items READ").await.unwrap();
     let mut staging = store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
-    staging.append(batch(&fixture.dataset.schema, &["a;2;"])).await.unwrap();
-    let refused = staging.verify(counts(1)).await.unwrap().publish().await.unwrap_err();
+    fill(&mut staging, batch(&fixture.dataset.schema, &["a;2;"])).await.unwrap();
+    let refused = staging.verify(counts(1)).await.unwrap().publish(|| true).await.unwrap_err();
     assert!(matches!(refused, Error::SwapTimeout(1)), "{refused:?}");
     drop(blocker);
     assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
@@ -120,9 +120,9 @@ async fn p6_rows_that_the_server_changed_are_never_published() {
     let mut staging = publisher.stage(fixture.new_version()).await.unwrap();
     // As if the table had been made by somebody with other ideas.
     fixture.database.as_ref().unwrap().execute("ALTER TABLE items__v2 MODIFY stock TINYINT");
-    staging.append(batch(&fixture.dataset.schema, &["a;1000;"])).await.unwrap();
-    let refused = staging.verify(counts(1)).await.unwrap_err();
+    let refused = fill(&mut staging, batch(&fixture.dataset.schema, &["a;1000;"])).await.unwrap_err();
     assert!(matches!(refused, Error::Warnings(1)), "{refused:?}");
+    staging.abort("a test").await.unwrap();
     assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
 }
 
@@ -138,7 +138,7 @@ async fn p4_who_lost_the_lock_cannot_swap() {
     );
     database.execute(database.execute(&holders).trim());
     fixture.publish(&["a;3;"]).await;
-    let refused = staged.publish().await.unwrap_err();
+    let refused = staged.publish(|| true).await.unwrap_err();
     assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
     assert_eq!(fixture.states().await[0], (3, Live));
 }
@@ -159,10 +159,10 @@ async fn p3_a_connection_that_breaks_at_any_byte_of_a_publication_leaves_one_ver
         }
         let mut staging = publisher.unwrap().stage(fixture.new_version()).await.unwrap();
         let version = staging.version();
-        staging.append(batch(&fixture.dataset.schema, &[&format!("a;{version};")])).await.unwrap();
+        fill(&mut staging, batch(&fixture.dataset.schema, &[&format!("a;{version};")])).await.unwrap();
         let staged = staging.verify(counts(1)).await.unwrap();
         proxy.set(Fault::CutAfter(bytes));
-        let outcome = staged.publish().await;
+        let outcome = staged.publish(|| true).await;
         let answer = fixture.ask(&reader, &["a"]).await;
         let live = answer.starts_with(&format!("v{version}: "));
         assert!(!answer.ends_with(": -"), "{answer}");
@@ -177,8 +177,10 @@ async fn p9_a_database_that_refuses_or_is_read_only_is_reported_and_left_alone()
     let fixture = Fixture::on(&server);
     fixture.publish(&["a;1;"]).await;
     server.set_global("local_infile", "0");
-    let staging = fixture.stage(&["a;2;"]).await;
-    let refused = staging.verify(counts(1)).await.unwrap_err();
+    let publisher = fixture.store.publisher("items").await.unwrap();
+    let mut staging = publisher.stage(fixture.new_version()).await.unwrap();
+    let refused = fill(&mut staging, batch(&fixture.dataset.schema, &["a;2;"])).await.unwrap_err();
+    staging.abort("a test").await.unwrap();
     insta::assert_snapshot!(refused, @"the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration");
     server.set_global("local_infile", "1");
     server.set_global("read_only", "1");
