@@ -25,9 +25,17 @@ pub(crate) fn parse(text: &str, precision: u8, scale: u8) -> Result<i128, Reason
     if fraction.len() > usize::from(scale) {
         return Err(Reason::DecimalScale { scale });
     }
-    // 38 digits at most, which an i128 holds.
-    let append = |number: i128, digit: &u8| number * 10 + i128::from(digit - b'0');
-    let unscaled = whole.iter().chain(fraction).fold(0, append) * power(usize::from(scale) - fraction.len());
+    let scaled_by = usize::from(scale) - fraction.len();
+    let unscaled = if whole.len() + usize::from(scale) <= SHORT {
+        // Nearly every number is short, and 128 bits are slow.
+        let append = |number: i64, digit: &u8| number * 10 + i64::from(digit - b'0');
+        let number = fraction.iter().fold(whole.iter().fold(0, append), append);
+        i128::from((0..scaled_by).fold(number, |number, _| number * 10))
+    } else {
+        // 38 digits at most, which an i128 holds.
+        let append = |number: i128, digit: &u8| number * 10 + i128::from(digit - b'0');
+        fraction.iter().fold(whole.iter().fold(0, append), append) * power(scaled_by)
+    };
     Ok(if negative { -unscaled } else { unscaled })
 }
 
@@ -58,6 +66,9 @@ pub(crate) fn write(unscaled: i128, scale: u8, out: &mut Vec<u8>) {
     out.resize(out.len() + scale.saturating_sub(text.len()), b'0');
     out.extend_from_slice(&text.as_bytes()[whole..]);
 }
+
+/// An i64 holds all numbers of so many digits.
+const SHORT: usize = 18;
 
 fn power(digits: usize) -> i128 {
     (0..digits).fold(1, |power, _| power * 10)

@@ -59,6 +59,31 @@ const ZONES: &[(&str, &[i32])] = &[
     ("Z", &[0]),
 ];
 
+/// The names as numbers in the same order: they are searched for every row.
+const NAMES: [u64; ZONES.len()] = {
+    let (mut names, mut at) = ([0; ZONES.len()], 0);
+    while at < ZONES.len() {
+        if let Some(name) = packed(ZONES[at].0.as_bytes()) {
+            names[at] = name;
+        }
+        at += 1;
+    }
+    names
+};
+
+/// A name as a number that sorts as the names do.
+const fn packed(name: &[u8]) -> Option<u64> {
+    if name.len() > 8 {
+        return None;
+    }
+    let (mut bytes, mut at) = ([0; 8], 0);
+    while at < name.len() {
+        bytes[at] = name[at];
+        at += 1;
+    }
+    Some(u64::from_be_bytes(bytes))
+}
+
 /// The offset, in minutes east of UTC, that `name` means, where the row may have said the offset itself too.
 pub(crate) fn offset_minutes(name: &str, stated: Option<i32>) -> Result<i32, Reason> {
     if let Some(offset) = numeric(name) {
@@ -68,9 +93,8 @@ pub(crate) fn offset_minutes(name: &str, stated: Option<i32>) -> Result<i32, Rea
             Err(Reason::ZoneOffset)
         };
     }
-    // Nearly every row of a file has one of two names, so the search is short enough to do for each.
-    let found = ZONES.binary_search_by(|(zone, _)| zone.cmp(&name)).map_err(|_| Reason::UnknownZone)?;
-    let offsets = ZONES[found].1;
+    let found = packed(name.as_bytes()).and_then(|name| NAMES.binary_search(&name).ok());
+    let offsets = ZONES[found.ok_or(Reason::UnknownZone)?].1;
     match (stated, offsets) {
         (Some(stated), _) if offsets.contains(&stated) => Ok(stated),
         (Some(_), _) => Err(Reason::ZoneOffset),

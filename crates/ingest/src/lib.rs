@@ -6,11 +6,14 @@
 //! checks a file on a laptop and on a server.
 //!
 //! The way of the bytes: `source` (count, hash, unpack), `records` (CSV), `rows` (types and rejects), `sort` (key
-//! order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace the dataset?).
+//! order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace the dataset?). [`ingest`] goes the first
+//! part of it.
 
 mod error;
 mod guards;
+mod ingest;
 mod limits;
+mod record;
 mod records;
 mod rejects;
 mod rows;
@@ -20,7 +23,7 @@ mod source;
 
 pub use error::{Error, is_no_space};
 pub use guards::Refusal;
+pub use ingest::{Ingested, ingest};
 pub use limits::{Limits, Progress};
 pub use rejects::{Reject, Rejects};
-pub use rows::{Ingested, ingest};
 pub use sorted::{Merged, Range, SortedRows};

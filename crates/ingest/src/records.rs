@@ -92,12 +92,6 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
     }
 }
 
-/// A field without the CR of its line's end, where it is the last one.
-pub(crate) fn field(record: &ByteRecord, at: usize) -> &[u8] {
-    let bytes = record.get(at).unwrap_or_default();
-    if at + 1 == record.len() { bytes.strip_suffix(b"\r").unwrap_or(bytes) } else { bytes }
-}
-
 /// Counts what passes and puts [`END`] behind the last byte.
 struct Guarded<R> {
     reader: R,

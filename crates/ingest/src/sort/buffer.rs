@@ -52,12 +52,10 @@ impl Buffer {
     pub(crate) fn push(&mut self, key: &[u8], rest: &[u8], line: u64) {
         if self.is_empty() {
             self.same = key.len();
-        } else {
+        } else if self.is_sorted || self.same > 0 {
             let last = RowRef::decode(&self.bytes[self.last..]).key;
-            self.is_sorted &= last <= key;
-            if self.same > 0 {
-                self.same = same_bytes(last, key).min(self.same);
-            }
+            self.is_sorted = self.is_sorted && last <= key;
+            self.same = same_bytes(last, key).min(self.same);
         }
         self.reserve(RowRef::bytes_max(key, rest));
         self.last = self.bytes.len();

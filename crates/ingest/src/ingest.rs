@@ -1,0 +1,98 @@
+//! A whole file: one task reads and splits it, another one types its rows, and threads of their own sort them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use csv_async::ByteRecord;
+use dataset::Dataset;
+use futures_util::Stream;
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::record::Batch;
+use crate::records::Records;
+use crate::rejects::Rejects;
+use crate::rows::Typing;
+use crate::sort::Sorted;
+use crate::source::{Counted, unpack};
+use crate::{Error, Limits, Progress, SortedRows};
+
+/// So many batches of records may wait to be typed.
+const BATCHES_WAITING: usize = 4;
+
+/// A file that was read whole.
+#[derive(Debug)]
+pub struct Ingested {
+    /// Bytes as they came.
+    pub bytes: u64,
+    /// SHA-256 of the bytes as they came, in hexadecimal.
+    pub sha256: String,
+    /// Valid rows, before duplicates are taken out.
+    pub rows: u64,
+    /// Whether the first record named the columns.
+    pub header: bool,
+    pub(crate) dataset: Arc<Dataset>,
+    pub(crate) rejects: Rejects,
+    pub(crate) sorted: Sorted,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) sort_memory_bytes: usize,
+}
+
+impl Ingested {
+    /// The rows that were refused so far; duplicate keys come to light when the sorted rows are read.
+    pub fn rejects(&self) -> &Rejects {
+        &self.rejects
+    }
+
+    /// Starts to give out the rows in key order, in so many ranges of the keys at most.
+    pub fn into_rows(self, ranges: usize) -> Result<SortedRows, Error> {
+        SortedRows::start(self, ranges)
+    }
+}
+
+/// Reads a whole file. The report of rejects goes to `report`; sorted runs go to its directory, as files without a name,
+/// which no crash leaves behind.
+pub async fn ingest<B>(
+    body: B,
+    dataset: Arc<Dataset>,
+    limits: &Limits,
+    report: &Path,
+    progress: Arc<Progress>,
+) -> Result<Ingested, Error>
+where
+    B: Stream<Item = io::Result<Bytes>> + Unpin + Send,
+{
+    let typing = Typing::new(dataset, limits, report, progress.clone());
+    let (sender, batches) = mpsc::channel(BATCHES_WAITING);
+    let typing = AbortOnDropHandle::new(tokio::spawn(typing.run(batches)));
+    let (packing, reader) = unpack(Counted::new(body, limits.bytes_max, progress)).await?;
+    let mut records = Records::new(reader, packing.name(), limits);
+    let is_whole = split(&mut records, sender).await?;
+    let typed = typing.await.map_err(|_| Error::Panicked)??;
+    if !is_whole {
+        return Err(Error::Panicked);
+    }
+    let counted = records.get_ref().counted();
+    let (bytes, sha256) = (counted.bytes(), counted.sha256());
+    let Typing { rows, header, dataset, rejects, sort, progress, .. } = typed;
+    let (sorted, sort_memory_bytes) = (sort.finish().await?, limits.sort_memory_bytes);
+    Ok(Ingested { bytes, sha256, rows, header, dataset, rejects, sorted, progress, sort_memory_bytes })
+}
+
+/// Hands on all records. Says whether they were taken to the end; where they were not, whoever took them says why.
+async fn split<R>(records: &mut Records<R>, sender: mpsc::Sender<Batch>) -> Result<bool, Error>
+where
+    R: AsyncRead + Unpin + Send,
+{
+    let (mut record, mut batch) = (ByteRecord::new(), Batch::new());
+    while let Some(line) = records.next(&mut record).await? {
+        batch.push(&record, line);
+        if batch.is_full() && sender.send(std::mem::replace(&mut batch, Batch::new())).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(batch.is_empty() || sender.send(batch).await.is_ok())
+}

@@ -1,0 +1,87 @@
+//! Records on their way from the thread that reads them to the one that types them: many in one piece of memory.
+
+use csv_async::ByteRecord;
+
+/// A batch is handed on when it is this large, or has so many records.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCH_RECORDS: usize = 4096;
+
+/// Some records of a file, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    /// Where each field ends.
+    ends: Vec<usize>,
+    records: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    bytes_end: usize,
+    ends_end: usize,
+    line: u64,
+}
+
+/// A record, and the line on which it starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record<'a> {
+    pub(crate) line: u64,
+    bytes: &'a [u8],
+    /// Where each field ends, counted from the first.
+    ends: &'a [usize],
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        let bytes = Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 8);
+        Self { bytes, ends: Vec::new(), records: Vec::with_capacity(BATCH_RECORDS) }
+    }
+
+    pub(crate) fn push(&mut self, record: &ByteRecord, line: u64) {
+        self.bytes.extend_from_slice(record.as_slice());
+        self.ends.extend((0..record.len()).filter_map(|at| record.range(at)).map(|range| range.end));
+        self.records.push(Place { bytes_end: self.bytes.len(), ends_end: self.ends.len(), line });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH_BYTES || self.records.len() >= BATCH_RECORDS
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        let starts = std::iter::once((0, 0)).chain(self.records.iter().map(|it| (it.bytes_end, it.ends_end)));
+        self.records.iter().zip(starts).map(|(place, (bytes, ends))| Record {
+            line: place.line,
+            bytes: &self.bytes[bytes..place.bytes_end],
+            ends: &self.ends[ends..place.ends_end],
+        })
+    }
+}
+
+impl<'a> Record<'a> {
+    /// How many fields it has.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// A field without the CR of its line's end, where it is the last one.
+    pub(crate) fn field(&self, at: usize) -> &'a [u8] {
+        let start = at.checked_sub(1).map_or(Some(&0), |before| self.ends.get(before));
+        let range = start.zip(self.ends.get(at)).map(|(start, end)| *start..*end);
+        let bytes = range.and_then(|range| self.bytes.get(range)).unwrap_or_default();
+        if at + 1 == self.len() { bytes.strip_suffix(b"\r").unwrap_or(bytes) } else { bytes }
+    }
+
+    /// The record as one line of CSV; it was unquoted when it was read, so it is quoted again where that is needed.
+    pub(crate) fn as_it_came(&self) -> Vec<u8> {
+        let mut line = csv::WriterBuilder::new().flexible(true).from_writer(Vec::new());
+        // Writing to memory cannot fail.
+        let _ = line.write_record((0..self.len()).map(|at| self.field(at)));
+        let mut line = line.into_inner().unwrap_or_default();
+        line.pop();
+        line
+    }
+}
