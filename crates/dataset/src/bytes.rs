@@ -168,7 +168,7 @@ fn zigzag(number: i128) -> u128 {
 }
 
 /// Appends a number seven bits at a time, the lowest first; every byte but the last has its highest bit set.
-pub fn write_varint(mut number: u128, out: &mut Vec<u8>) {
+fn write_varint(mut number: u128, out: &mut Vec<u8>) {
     loop {
         let seven = number.to_le_bytes()[0] & 0x7f;
         number >>= 7;

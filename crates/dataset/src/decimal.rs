@@ -40,7 +40,7 @@ pub(crate) fn parse(text: &str, precision: u8, scale: u8) -> Result<i128, Reason
 }
 
 /// Prints the number without trailing zeros after the point, and without the point where nothing follows it.
-pub(crate) fn write(unscaled: i128, scale: u8, out: &mut Vec<u8>) {
+pub fn write(unscaled: i128, scale: u8, out: &mut Vec<u8>) {
     let (digits, scale) = (unscaled.unsigned_abs(), usize::from(scale));
     if digits == 0 {
         return out.push(b'0');

@@ -172,10 +172,16 @@ impl<'a> Fields<'a> {
                 self.zone = Some(&text[..end]);
                 return Some(&text[end..]);
             }
+            Step::Literal(char) if char.is_ascii() => {
+                // Compared as one byte: this is done for every row.
+                let same = text.as_bytes().first().is_some_and(|byte| char::from(*byte) == char);
+                return if same { text.get(1..) } else { None };
+            }
             Step::Literal(char) => return text.strip_prefix(char),
         };
-        *slot = number(text.get(..width)?)?;
-        Some(&text[width..])
+        let (digits, rest) = text.split_at_checked(width)?;
+        *slot = number(digits)?;
+        Some(rest)
     }
 
     /// One to six digits.
@@ -223,8 +229,8 @@ impl<'a> Fields<'a> {
 }
 
 fn number(digits: &str) -> Option<u32> {
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| digits.bytes().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')))
+    let add = |number: u32, byte: u8| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0'));
+    if digits.is_empty() { None } else { digits.bytes().try_fold(0, add) }
 }
 
 fn digits(number: u32, width: u32, out: &mut Vec<u8>) {

@@ -28,7 +28,12 @@ pub(crate) struct Typing {
 
 impl Typing {
     /// Sorted runs go to the directory of `report`.
-    pub(crate) fn new(dataset: Arc<Dataset>, limits: &Limits, report: &Path, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(
+        dataset: Arc<Dataset>,
+        limits: &Limits,
+        report: &Path,
+        progress: Arc<Progress>,
+    ) -> Self {
         let work_dir = report.parent().unwrap_or(Path::new("."));
         Self {
             order: Vec::new(),

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use service::{Environment, telemetry};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {

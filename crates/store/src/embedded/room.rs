@@ -6,20 +6,24 @@
 
 use std::ffi::c_void;
 use std::fs::File;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::thread::{self, JoinHandle};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// A large page; a file that is smaller has none.
 const PAGE_BYTES: u64 = 2 << 20;
 /// So far ahead at most.
 const AHEAD_MAX_BYTES: u64 = 64 << 20;
+/// When so much more is written it is put on disk.
+const SYNC_BYTES: u64 = 64 << 20;
 
 #[derive(Debug)]
 pub(super) struct Room {
@@ -27,28 +31,55 @@ pub(super) struct Room {
     /// How long the file has been made.
     bytes: u64,
     is_given: bool,
+    /// So many bytes were written when it was last put on disk, and who does that.
+    synced: u64,
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Room {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::options().read(true).write(true).open(path)?;
-        Ok(Self { file, bytes: 0, is_given: true })
+        Ok(Self { file, bytes: 0, is_given: true, synced: 0, syncing: None })
     }
 
-    /// Makes room for as much again as is written, which is `used` bytes.
-    pub(super) fn make(&mut self, used: u64) {
+    /// Makes room for as much again as is written, which is `used` bytes. What is written is put on disk by the way, so
+    /// that little is left for the end.
+    pub(super) fn make(&mut self, used: u64) -> Result<()> {
+        self.sync(used)?;
         let ahead = used.min(AHEAD_MAX_BYTES);
         if !self.is_given || used < PAGE_BYTES || used + ahead / 2 < self.bytes {
-            return;
+            return Ok(());
         }
         let (from, to) =
             (self.bytes.max(used).next_multiple_of(PAGE_BYTES), (used + ahead).next_multiple_of(PAGE_BYTES));
         self.is_given = extend(&self.file, from, to).is_ok();
         self.bytes = to;
+        Ok(())
+    }
+
+    /// Puts what is written on disk, from a thread of its own.
+    fn sync(&mut self, used: u64) -> Result<()> {
+        if used - self.synced < SYNC_BYTES
+            || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished())
+        {
+            return Ok(());
+        }
+        self.wait()?;
+        let file = self.file.try_clone()?;
+        self.synced = used;
+        self.syncing = Some(thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// The kernel tells of an error only once, so nobody may miss it.
+    fn wait(&mut self) -> Result<()> {
+        let Some(syncing) = self.syncing.take() else { return Ok(()) };
+        Ok(syncing.join().map_err(|_| Error::corrupt("the file was not put on disk"))??)
     }
 
     /// Gives back what is behind the first `used` bytes.
-    pub(super) fn give_back(&self, used: u64) -> Result<()> {
+    pub(super) fn give_back(&mut self, used: u64) -> Result<()> {
+        self.wait()?;
         Ok(self.file.set_len(used)?)
     }
 }
@@ -94,7 +125,7 @@ mod tests {
         let piece = vec![7; 1 << 20];
         for written in 1..=10_u64 {
             file.write_all(&piece).unwrap();
-            room.make(written << 20);
+            room.make(written << 20).unwrap();
             let len = path.metadata().unwrap().len();
             assert!(written == 1 || len > written << 20, "{len} bytes after {written} MiB");
         }
@@ -110,10 +141,10 @@ mod tests {
         let mut file = File::create(&path).unwrap();
         file.write_all(b"a").unwrap();
         let mut room = Room::open(&path).unwrap();
-        room.make(1);
+        room.make(1).unwrap();
         assert_eq!(path.metadata().unwrap().len(), 1);
         room.file = File::open(&path).unwrap();
-        room.make(PAGE_BYTES);
+        room.make(PAGE_BYTES).unwrap();
         assert!(!room.is_given);
         file.seek(SeekFrom::Start(0)).unwrap();
         file.write_all(b"b").unwrap();

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use crossbeam_utils::CachePadded;
 use dataset::RowBatch;
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
+use nix::sys::mman::{MmapAdvise, madvise};
 
 use super::block::{self, Block, Builder};
 use super::room::Room;
@@ -150,6 +153,9 @@ const WRITE_MAP_BYTES: usize = 1 << 40;
 /// The longest key: a text of 255 characters.
 const KEY_BYTES_MAX: usize = 255 * 4;
 
+/// So many blocks are looked at before their pages are let go.
+const BLOCKS_MAPPED: usize = 1 << 12;
+
 impl Writer {
     pub(super) fn create(path: &Path) -> Result<Self> {
         // It is synced once, when it is whole: nobody reads it before.
@@ -176,14 +182,16 @@ impl Writer {
             unfinished.last_key.extend_from_slice(key);
         }
         txn.commit()?;
-        self.room.lock().unwrap_or_else(PoisonError::into_inner).make(self.used_bytes()?);
-        Ok(())
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).make(self.used_bytes()?)
     }
 
     fn used_bytes(&self) -> Result<u64> {
+        Ok((self.env.info().last_page_number as u64 + 1) * self.page_bytes()? as u64)
+    }
+
+    fn page_bytes(&self) -> Result<usize> {
         let txn = self.env.read_txn()?;
-        let page_bytes = u64::from(self.blocks.stat(&txn)?.page_size);
-        Ok((self.env.info().last_page_number as u64 + 1) * page_bytes)
+        Ok(self.blocks.stat(&txn)?.page_size as usize)
     }
 
     /// Puts everything on disk, closes the file and returns how many rows are in it.
@@ -198,8 +206,17 @@ impl Writer {
         self.room.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.used_bytes()?)?;
         self.env.force_sync()?;
         let txn = self.env.read_txn()?;
-        let rows =
-            self.blocks.iter(&txn)?.map(|block| Ok(Block::read(block?)?.rows() as u64)).sum::<Result<_>>()?;
+        let (mut rows, mut seen, page_bytes) = (0, None::<Range<usize>>, self.page_bytes()?);
+        for (at, block) in self.blocks.iter(&txn)?.enumerate() {
+            let (name, bytes) = block?;
+            rows += Block::read((name, bytes))?.rows() as u64;
+            let (start, end) = (bytes.as_ptr().expose_provenance(), bytes.as_ptr().addr() + bytes.len());
+            let all = seen.get_or_insert(start..end);
+            *all = all.start.min(start)..all.end.max(end);
+            if at % BLOCKS_MAPPED == BLOCKS_MAPPED - 1 {
+                seen.take().into_iter().for_each(|pages| unmap(pages, page_bytes));
+            }
+        }
         drop(txn);
         self.close();
         Ok(rows)
@@ -207,6 +224,16 @@ impl Writer {
 
     pub(super) fn close(self) {
         self.env.prepare_for_closing().wait();
+    }
+}
+
+/// Lets go of pages of a file that were looked at: they stay in the kernel's memory and do not count as ours.
+#[expect(unsafe_code, reason = "LMDB does not let go of its pages")]
+fn unmap(pages: Range<usize>, page_bytes: usize) {
+    let start = pages.start - pages.start % page_bytes;
+    if let Some(at) = NonNull::new(ptr::with_exposed_provenance_mut(start)) {
+        // SAFETY: the map is of a file and only read, so a page that is gone comes back when it is looked at.
+        let _ = unsafe { madvise(at, pages.end - start, MmapAdvise::MADV_DONTNEED) };
     }
 }
 
