@@ -36,6 +36,7 @@ impl Default for Limits {
 #[derive(Debug, Default)]
 pub struct Progress {
     bytes: AtomicU64,
+    bytes_expected: AtomicU64,
     rows: AtomicU64,
     rejected: AtomicU64,
     given: AtomicU64,
@@ -45,6 +46,16 @@ impl Progress {
     /// Bytes that have come, packed as they came.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that will have come in the end, about, where that is known.
+    pub fn bytes_expected(&self) -> Option<u64> {
+        Some(self.bytes_expected.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Says how many bytes will come.
+    pub fn expect_bytes(&self, bytes: u64) {
+        self.bytes_expected.store(bytes, Ordering::Relaxed);
     }
 
     /// Valid rows that were read.

@@ -19,6 +19,8 @@ pub use health::{Check, Health};
 pub use metrics::{HttpMetrics, InFlight, Recorder, registry};
 pub use problem::{PROBLEM_JSON, Problem, chain};
 pub use requests::{answer, measure};
-pub use server::{StopTimes, Takes, bind, configure, nothing_there, route, run, stop_on_signal};
+pub use server::{
+    StopTimes, Takes, also_deleted, bind, configure, nothing_there, route, run, stop_on_signal,
+};
 pub use settings::{Environment, Secret, SettingsError};
 pub use tls::{TlsError, tls_config};

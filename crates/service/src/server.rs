@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::error::JsonPayloadError;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, guard};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, Route, guard};
 use prometheus::Registry;
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
@@ -154,11 +154,24 @@ where
         Takes::Post => (web::post(), "POST"),
         Takes::Put => (web::put(), "PUT"),
     };
-    let wrong_method = move |request: HttpRequest| {
+    web::resource(path).route(route.to(handler)).default_service(other_methods(allow))
+}
+
+/// A resource that is read and deleted.
+pub fn also_deleted<F, Args>(read: Resource, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    read.route(web::delete().to(handler)).default_service(other_methods("GET, HEAD, DELETE"))
+}
+
+fn other_methods(allow: &'static str) -> Route {
+    web::route().to(move |request: HttpRequest| {
         let text = format!("{} does not take {}", request.path(), request.method());
         std::future::ready(Err::<HttpResponse, _>(Problem::method_not_allowed(text, allow)))
-    };
-    web::resource(path).route(route.to(handler)).default_service(web::route().to(wrong_method))
+    })
 }
 
 /// Answers a path that no resource has.

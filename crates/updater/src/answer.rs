@@ -23,7 +23,10 @@ impl Failure {
             }
             Self::Ingest(error) => ingest_problem(error),
             Self::Store(error) => store_problem(error),
-            Self::Cancelled => Problem::unavailable("the updater is being stopped, nothing was published"),
+            Self::Cancelled if load.is_stopped() => {
+                Problem::unavailable("the updater is being stopped, nothing was published")
+            }
+            Self::Cancelled => Problem::conflict("the load was cancelled, nothing was published"),
             Self::Panicked => Problem::internal("the load stopped unexpectedly, nothing was published"),
         };
         problem.with("dataset", load.dataset.as_str()).with("load", load.id.to_string())

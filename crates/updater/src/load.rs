@@ -84,7 +84,7 @@ pub(crate) enum Failure {
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The updater is being stopped.
+    /// Somebody does not want it any more, or the updater is being stopped.
     #[error("the load was cancelled")]
     Cancelled,
     /// A task ended without a result, which is a defect.
@@ -153,7 +153,7 @@ impl Job {
     }
 
     async fn run_phases(self, body: Body) -> Result<Report, Failure> {
-        let publisher = self.store.publisher(&self.dataset.name).await?;
+        let publisher = self.unless_cancelled(self.store.publisher(&self.dataset.name)).await??;
         let ingest = ingest::ingest(
             body,
             self.dataset.clone(),

@@ -8,7 +8,7 @@ mod upload;
 mod versions;
 
 use actix_web::web::ServiceConfig;
-use service::{Takes, route};
+use service::{Takes, also_deleted, route};
 
 /// Adds all routes of the updater.
 pub(crate) fn configure(config: &mut ServiceConfig) {
@@ -17,7 +17,8 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .service(route("/datasets/{dataset}/upload", Takes::Post, upload::post))
         .service(route("/datasets/{dataset}", Takes::Put, upload::put))
         .service(route("/loads", Takes::Reads, loads::list))
-        .service(route("/loads/{id}", Takes::Reads, loads::show))
+        .service(also_deleted(route("/loads/{id}", Takes::Reads, loads::show), loads::cancel))
+        .service(route("/loads/{id}/events", Takes::Reads, loads::events))
         .service(route("/loads/{id}/rejects.csv", Takes::Reads, loads::rejects))
         .service(route("/datasets", Takes::Reads, versions::datasets))
         .service(route("/datasets/{dataset}/versions", Takes::Reads, versions::list))

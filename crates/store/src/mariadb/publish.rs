@@ -27,6 +27,8 @@ const LOCK_WAIT_SECONDS: u32 = 1;
 /// How often it is made sure that a load still has its lock and its server, and how long the server may take for that.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_WAIT: Duration = Duration::from_secs(30);
+/// What a database that hangs keeps of a version that is given up stays there.
+const GIVE_UP_WAIT: Duration = Duration::from_secs(10);
 
 /// Holds the lock of a dataset, on the connection on which it swaps.
 #[derive(Debug)]
@@ -207,7 +209,9 @@ impl Publisher {
     /// Enters that a version failed and drops its table, which nothing must hold any more: what still loads it is
     /// ended. What cannot be done now is done by the next publisher.
     async fn give_up(&mut self, version: u32, reason: &str, connections: &[u32]) {
-        if let Err(error) = self.try_to_give_up(version, reason, connections).await {
+        let given_up = self.try_to_give_up(version, reason, connections);
+        let given_up = tokio::time::timeout(GIVE_UP_WAIT, given_up).await;
+        if let Err(error) = given_up.unwrap_or_else(|elapsed| Err(timed_out(elapsed))) {
             warn!(dataset = self.dataset, version, %error, "left-overs of a failed version stay until the next load");
         }
     }

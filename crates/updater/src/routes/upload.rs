@@ -72,10 +72,10 @@ pub(super) async fn put(
     };
     let source = request.headers().get("x-source").and_then(|source| source.to_str().ok());
     let upload = Upload { shared, dataset, wish: query.into_inner().into() };
-    let running = upload.start(source.unwrap_or("a raw body"));
+    let running = upload.start(&request, source.unwrap_or("a raw body"));
     let patience = upload.patience();
     let pumped = pump(payload, &running.sender, patience).await;
-    running.settle(pumped).await
+    running.settle(pumped, wants_no_wait(&request)).await
 }
 
 impl From<Query> for Wish {
@@ -105,10 +105,14 @@ impl Upload {
     }
 
     /// Starts the load, which goes on by itself once it has all bytes.
-    fn start(&self, source: &str) -> Running {
+    fn start(&self, request: &HttpRequest, source: &str) -> Running {
         let source: String = source.chars().filter(|char| !char.is_control()).take(255).collect();
         let loads = &self.shared.loads;
         let load = loads.begin(&self.dataset.name, &source, self.wish);
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        if let Some(bytes) = length.and_then(|length| length.to_str().ok()?.parse().ok()) {
+            load.progress.expect_bytes(bytes);
+        }
         let (sender, body) = body::channel();
         let job = self.shared.job(self.dataset.clone(), load.clone());
         let task = self.shared.runtime.spawn(loads.tracker().track_future(job.run(body)));
@@ -133,7 +137,7 @@ impl Upload {
         };
         let source =
             file.content_disposition().and_then(|it| it.get_filename()).unwrap_or("a form").to_owned();
-        let running = self.start(&source);
+        let running = self.start(request, &source);
         let pumped = pump(&mut file, &running.sender, patience).await;
         drop(file);
         let pumped = match pumped {
@@ -145,24 +149,41 @@ impl Upload {
             }
             broken @ Pumped::Broken(_) => broken,
         };
-        running.settle(pumped).await
+        running.settle(pumped, wants_no_wait(request)).await
     }
 }
 
+const RESPOND_ASYNC: &str = "respond-async";
+
+/// Whether the client wants its answer as soon as the file has come (RFC 7240).
+fn wants_no_wait(request: &HttpRequest) -> bool {
+    let prefers = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let mut wishes = prefers.flat_map(|value| value.split([',', ';'])).map(str::trim);
+    wishes.any(|wish| wish.eq_ignore_ascii_case(RESPOND_ASYNC))
+}
+
 impl Running {
-    /// Tells the load how its bytes ended, and answers with what became of it.
-    async fn settle(self, pumped: Pumped) -> Result<HttpResponse, Problem> {
+    /// Tells the load how its bytes ended, and answers with what became of it, or where that will be told.
+    async fn settle(self, pumped: Pumped, no_wait: bool) -> Result<HttpResponse, Problem> {
+        let location = (header::LOCATION, format!("/loads/{}", self.load.id));
         match pumped {
-            Pumped::Whole => self.sender.end().await,
+            Pumped::Whole => {
+                self.sender.end().await;
+                if no_wait {
+                    let applied = ("preference-applied", RESPOND_ASYNC);
+                    let mut answer = HttpResponse::Accepted();
+                    return Ok(answer
+                        .insert_header(location)
+                        .insert_header(applied)
+                        .json(self.load.to_json()));
+                }
+            }
             Pumped::Broken(error) => self.sender.fail(error).await,
             Pumped::NotWanted => drop(self.sender),
         }
         let outcome = self.task.await.unwrap_or(Err(Failure::Panicked));
         match outcome {
-            Ok(report) => {
-                let location = format!("/loads/{}", self.load.id);
-                Ok(HttpResponse::Ok().insert_header((header::LOCATION, location)).json(report))
-            }
+            Ok(report) => Ok(HttpResponse::Ok().insert_header(location).json(report)),
             Err(failure) => Err(failure.problem(&self.load).logged()),
         }
     }

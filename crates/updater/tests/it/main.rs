@@ -3,6 +3,7 @@
 
 mod access;
 mod faults;
+mod following;
 mod harness;
 mod refusals;
 mod uploads;
