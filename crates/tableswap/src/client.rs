@@ -1,13 +1,13 @@
 //! Asking the servers.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{BufReader, ErrorKind, Read};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
-use ureq::Agent;
 use ureq::http::Response;
+use ureq::{Agent, SendBody};
 
 use crate::Error;
 use crate::arguments::Servers;
@@ -67,16 +67,43 @@ impl<'a> Client<'a> {
         answer(url, request.send(body.to_string()))
     }
 
-    pub(crate) fn put(&self, url: &str, source: &str, body: impl ureq::AsSendBody) -> Result<Answer, Error> {
+    /// Uploads a file; the answer comes as soon as it has come whole.
+    pub(crate) fn put(&self, url: &str, upload: Upload<'_>) -> Result<Answer, Error> {
+        let Upload { source, bytes, body } = upload;
         let request = self.agent.put(url).header("content-type", "application/octet-stream");
+        let request = request.header("prefer", "respond-async");
+        let request = bytes.iter().fold(request, |it, bytes| it.header("content-length", bytes.to_string()));
         let request = self
             .token
             .iter()
             .fold(request, |it, token| it.header("authorization", format!("Bearer {token}")));
         // A name that no header can hold is only a name.
         let source: String = source.chars().filter(|char| char.is_ascii_graphic() || *char == ' ').collect();
-        answer(url, request.header("x-source", source).send(body))
+        answer(url, request.header("x-source", source).send(SendBody::from_reader(body)))
     }
+
+    /// The events of a load that come after the event `seen`, as they are written.
+    pub(crate) fn events(&self, load: &str, seen: u64) -> Result<Events, Error> {
+        let url = format!("{}/loads/{load}/events", self.servers.updater.trim_end_matches('/'));
+        let response = self.agent.get(&url).header("last-event-id", seen.to_string()).call();
+        let response = response.map_err(|error| unreachable(&url, error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(Error::Refused(format!("{url} answers {status}")));
+        }
+        Ok(BufReader::new(Box::new(response.into_body().into_reader())))
+    }
+}
+
+/// Lines of server-sent events.
+pub(crate) type Events = BufReader<Box<dyn Read>>;
+
+/// A file on its way.
+pub(crate) struct Upload<'a> {
+    pub(crate) source: &'a str,
+    /// How many bytes it has, if that is known.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) body: &'a mut dyn Read,
 }
 
 /// Any text as one segment of a path.
@@ -85,17 +112,21 @@ pub(crate) fn segment(text: &str) -> String {
 }
 
 fn answer(url: &str, response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer, Error> {
-    let unreachable = |source: ureq::Error| match source {
+    let mut response = response.map_err(|error| unreachable(url, error))?;
+    let body = response.body_mut().with_config().limit(u64::MAX).read_to_string();
+    let body = body.map_err(|error| unreachable(url, error))?;
+    Ok(Answer { status: response.status().as_u16(), body, url: url.to_owned() })
+}
+
+fn unreachable(url: &str, error: ureq::Error) -> Error {
+    match error {
         ureq::Error::Io(error)
             if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
         {
             Error::CutOff { url: url.to_owned() }
         }
         source => Error::Unreachable { url: url.to_owned(), source: Box::new(source) },
-    };
-    let mut response = response.map_err(unreachable)?;
-    let body = response.body_mut().with_config().limit(u64::MAX).read_to_string().map_err(unreachable)?;
-    Ok(Answer { status: response.status().as_u16(), body, url: url.to_owned() })
+    }
 }
 
 impl Answer {

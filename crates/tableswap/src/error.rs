@@ -49,6 +49,14 @@ pub enum Error {
         /// What is wrong with the answer.
         why: String,
     },
+    /// The updater is gone before it said what became of a load.
+    #[error(
+        "the updater does not say any more what became of load {load}: `tableswap versions` shows what is live"
+    )]
+    Lost {
+        /// The load.
+        load: String,
+    },
     /// A server says no.
     #[error("{0}")]
     Refused(String),

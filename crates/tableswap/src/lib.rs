@@ -7,6 +7,7 @@ mod arguments;
 mod check;
 mod client;
 mod error;
+mod follow;
 pub mod generate;
 mod get;
 mod load;

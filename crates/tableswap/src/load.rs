@@ -6,27 +6,43 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value as Json;
-use ureq::SendBody;
 
 use crate::Error;
 use crate::arguments::{Load, Servers};
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Upload};
+use crate::follow::{Bar, follow};
 use crate::output::{complain, grouped, reject, say};
 
 pub(crate) fn run(load: &Load, servers: &Servers) -> Result<ExitCode, Error> {
-    let client = Client::new(servers)?;
+    let (client, bar) = (Client::new(servers)?, Bar::new());
+    let answer = send(load, &client, &bar)?;
+    let json = answer.json()?;
+    if answer.status != 202 {
+        drop(bar);
+        return if answer.status == 200 { report(&json) } else { refused(&json, servers) };
+    }
+    let ended = follow(&client, json["id"].as_str().unwrap_or_default(), &bar)?;
+    drop(bar);
+    let answer = &ended["answer"];
+    if answer["detail"].is_string() { refused(answer, servers) } else { report(answer) }
+}
+
+/// Sends the file.
+fn send(load: &Load, client: &Client<'_>, bar: &Bar) -> Result<Answer, Error> {
     let url = client.updater(&format!("?dry_run={}&force={}", load.dry_run, load.force));
-    let answer = if load.file == Path::new("-") {
-        client.put(&url, "standard input", SendBody::from_reader(&mut io::stdin().lock()))?
-    } else {
-        let file = File::open(&load.file).map_err(|error| Error::file(&load.file, error))?;
-        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(Error::file(&load.file, io::ErrorKind::IsADirectory.into()));
-        }
-        let name = load.file.file_name().unwrap_or_default().to_string_lossy();
-        client.put(&url, &name, file)?
-    };
-    if answer.status == 200 { report(&answer.json()?) } else { refused(&answer, servers) }
+    if load.file == Path::new("-") {
+        let body = &mut bar.send(None).wrap_read(io::stdin().lock());
+        return client.put(&url, Upload { source: "standard input", bytes: None, body });
+    }
+    let file = File::open(&load.file).map_err(|error| Error::file(&load.file, error))?;
+    let metadata = file.metadata().map_err(|error| Error::file(&load.file, error))?;
+    if metadata.is_dir() {
+        return Err(Error::file(&load.file, io::ErrorKind::IsADirectory.into()));
+    }
+    let source = load.file.file_name().unwrap_or_default().to_string_lossy();
+    // A pipe has no length.
+    let bytes = metadata.is_file().then_some(metadata.len());
+    client.put(&url, Upload { source: &source, bytes, body: &mut bar.send(bytes).wrap_read(file) })
 }
 
 fn report(answer: &Json) -> Result<ExitCode, Error> {
@@ -56,8 +72,7 @@ fn report(answer: &Json) -> Result<ExitCode, Error> {
 }
 
 /// Shows what the updater says against the file.
-fn refused(answer: &Answer, servers: &Servers) -> Result<ExitCode, Error> {
-    let problem = answer.json()?;
+fn refused(problem: &Json, servers: &Servers) -> Result<ExitCode, Error> {
     let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
     complain(format_args!("nothing was published: {}", text(&problem["detail"])));
     for row in problem["rejects"].as_array().into_iter().flatten() {
