@@ -10,6 +10,7 @@ mod connect;
 mod ledger;
 mod load;
 mod look;
+mod manners;
 mod node;
 mod pace;
 mod publish;

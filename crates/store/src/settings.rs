@@ -26,6 +26,10 @@ pub struct Settings {
     /// Over how many connections a load fills a database. Default: 2.
     #[serde(deserialize_with = "from_to::<_, _, 1, 64>")]
     pub load_connections: usize,
+    /// For how much of the time a load works in a database while others read from it, in percent; alone it takes all.
+    /// Default: 50.
+    #[serde(deserialize_with = "from_to::<_, _, 1, 100>")]
+    pub load_share_percent: u8,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
     pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
@@ -54,6 +58,7 @@ impl Default for Settings {
             connections_max: 16,
             batch_keys_max: 256,
             load_connections: 2,
+            load_share_percent: 50,
             cache_bytes: 64 << 20,
             timeout_ms: 2_000,
             swap_wait_ms: 60_000,

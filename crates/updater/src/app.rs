@@ -22,6 +22,7 @@ use crate::load::Job;
 use crate::loads::{Load, Loads};
 use crate::metrics::Metrics;
 use crate::routes;
+use crate::runtime::LoadRuntime;
 
 /// What an updater is built from.
 #[derive(Debug)]
@@ -69,6 +70,9 @@ pub enum BuildError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The threads of loads cannot be started.
+    #[error("cannot start the threads of loads")]
+    Threads(#[source] io::Error),
     /// A metric is registered twice, which is a defect.
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -81,6 +85,7 @@ pub struct App {
     health: Health,
     times: StopTimes,
     shared: Arc<Shared>,
+    _runtime: LoadRuntime,
 }
 
 /// What all requests share.
@@ -96,19 +101,20 @@ pub(crate) struct Shared {
 }
 
 impl App {
-    /// Builds and binds an updater. Must be called within a multi-thread tokio runtime, which its loads run in.
+    /// Builds and binds an updater. Must be called within a tokio runtime.
     pub fn build(config: Config) -> Result<Self, BuildError> {
         let Config { settings, store, registry } = config;
         if settings.is_open() {
             return Err(BuildError::Open(settings.listen));
         }
         let work_dir = |source| BuildError::WorkDir { path: settings.work_dir.clone(), source };
+        let runtime = LoadRuntime::start(settings.load_nice).map_err(BuildError::Threads)?;
         let reader = store.reader();
         registry.register(Box::new(LiveVersions::new(reader.clone())?))?;
         let shared = Arc::new(Shared {
             datasets: datasets(&settings)?,
             loads: Loads::open(&settings.work_dir).map_err(work_dir)?,
-            runtime: Handle::current(),
+            runtime: runtime.handle().clone(),
             metrics: Metrics::register(&registry)?,
             reader,
             store,
@@ -119,7 +125,7 @@ impl App {
         let health = health(shared.store.clone());
         let server = serve(listener, &shared, &health, &registry)?;
         let times = StopTimes { notice: Duration::from_secs(shared.settings.stop_notice_seconds) };
-        Ok(Self { address, server, health, times, shared })
+        Ok(Self { address, server, health, times, shared, _runtime: runtime })
     }
 
     /// Where it listens.

@@ -14,6 +14,7 @@ mod load;
 mod loads;
 mod metrics;
 mod routes;
+mod runtime;
 mod settings;
 
 pub use app::{App, BuildError, Config};

@@ -43,6 +43,8 @@ pub struct Settings {
     pub idle_seconds: u64,
     /// How long an upload may take to arrive, in seconds; it keeps others out meanwhile. Default: 21600.
     pub upload_seconds_max: u64,
+    /// How far the threads of loads give way to others on the machine: 0 not at all, 19 the most. Default: 10.
+    pub load_nice: u8,
     /// Threads that answer requests. Default: 2.
     pub workers: usize,
     /// From a signal to stop until connections are closed, in seconds. Default: 0.
@@ -70,6 +72,7 @@ impl Default for Settings {
             report_rows_max: limits.report_rows_max,
             idle_seconds: 60,
             upload_seconds_max: 21_600,
+            load_nice: 10,
             workers: 2,
             stop_notice_seconds: 0,
             stop_wait_seconds: 30,

@@ -14,6 +14,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::manners::Manners;
 use super::{rows, table};
 use crate::publisher::{Rows, same_count};
 use crate::{Error, Result};
@@ -28,6 +29,7 @@ pub(super) struct Lane {
     table: String,
     statement: String,
     feed: Arc<Mutex<Feed>>,
+    manners: Arc<Manners>,
 }
 
 /// The rows that a lane still has to send. A statement holds it for as long as it takes rows.
@@ -36,7 +38,8 @@ struct Feed {
     schema: Arc<Schema>,
     rows: Rows,
     next: Option<RowBatch>,
-    /// Of the statement under way.
+    /// So much the statement under way takes, and what it has taken.
+    bytes_max: usize,
     sent: Sent,
     first_key: Option<KeyBytes>,
     last_key: KeyBytes,
@@ -49,7 +52,13 @@ struct Sent {
 }
 
 impl Lane {
-    pub(super) fn new(conn: Conn, table: &str, schema: &Arc<Schema>, rows: Rows) -> Self {
+    pub(super) fn new(
+        conn: Conn,
+        table: &str,
+        schema: &Arc<Schema>,
+        rows: Rows,
+        manners: &Arc<Manners>,
+    ) -> Self {
         let statement = format!(
             "LOAD DATA LOCAL INFILE 'rows' INTO TABLE `{table}` CHARACTER SET binary \
              FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ({})",
@@ -59,11 +68,12 @@ impl Lane {
             schema: schema.clone(),
             rows,
             next: None,
+            bytes_max: 0,
             sent: Sent::default(),
             first_key: None,
             last_key: KeyBytes::default(),
         };
-        Self { conn, table: table.to_owned(), statement, feed: Arc::new(Mutex::new(feed)) }
+        Self { conn, table: table.to_owned(), statement, feed: Arc::new(Mutex::new(feed)), manners: manners.clone() }
     }
 
     /// The server's name for the connection.
@@ -74,8 +84,12 @@ impl Lane {
     /// Sends all rows, and returns how many of them are in the table.
     pub(super) async fn run(mut self) -> Result<u64> {
         let mut sent = 0;
+        let manners = self.manners.clone();
         while self.feed.lock().await.has_more().await {
+            let turn = manners.turn().await;
+            self.feed.lock().await.bytes_max = if turn.is_short() { 1 } else { STATEMENT_BYTES };
             sent += self.send().await?;
+            manners.end(turn).await;
         }
         let staged = self.count().await?;
         same_count(sent, staged)?;
@@ -125,7 +139,7 @@ impl Feed {
 
     /// The next rows as lines, until there are enough for one statement.
     async fn lines(&mut self) -> Option<io::Result<Bytes>> {
-        if self.sent.bytes >= STATEMENT_BYTES || !self.has_more().await {
+        if self.sent.bytes >= self.bytes_max || !self.has_more().await {
             return None;
         }
         let batch = self.next.take()?;
