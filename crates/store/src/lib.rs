@@ -8,6 +8,7 @@
 pub mod embedded;
 mod error;
 mod ledger;
+mod manners;
 pub mod mariadb;
 mod metrics;
 mod publisher;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use error::{Error, Result};
 pub use ledger::{Counts, Entry, NewVersion, State};
+pub use manners::Manners;
 pub use metrics::{LiveVersions, Metrics, MetricsError};
 pub use publisher::{LiveRows, Published, Publisher, Rows, Staged, Staging};
 pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader};

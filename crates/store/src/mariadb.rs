@@ -10,7 +10,6 @@ mod connect;
 mod ledger;
 mod load;
 mod look;
-mod manners;
 mod node;
 mod pace;
 mod publish;
@@ -19,6 +18,7 @@ mod read;
 mod rows;
 mod select;
 mod table;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::embedded;
 use crate::ledger::{Counts, Entry, NewVersion};
 use crate::mariadb;
-use crate::{Error, Result};
+use crate::{Error, Manners, Result};
 
 /// Rows of the live version in key order, in the form of its schema, to compare with.
 pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
@@ -63,6 +63,14 @@ impl Publisher {
         match self {
             Self::Embedded(publisher) => publisher.live(),
             Self::Mariadb(publisher) => publisher.live(),
+        }
+    }
+
+    /// How its work gives way to readers, where it is known whether there are any.
+    pub fn manners(&self) -> Option<&Manners> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Mariadb(publisher) => Some(publisher.manners()),
         }
     }
 

@@ -26,7 +26,7 @@ pub struct Settings {
     /// Over how many connections a load fills a database. Default: 2.
     #[serde(deserialize_with = "from_to::<_, _, 1, 64>")]
     pub load_connections: usize,
-    /// For how much of the time a load works in a database while others read from it, in percent; alone it takes all.
+    /// For how much of the time a load works while others read from the database, in percent; alone it takes all.
     /// Default: 50.
     #[serde(deserialize_with = "from_to::<_, _, 1, 100>")]
     pub load_share_percent: u8,

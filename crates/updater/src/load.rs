@@ -155,7 +155,7 @@ impl Job {
     async fn run_phases(self, body: Body) -> Result<Report, Failure> {
         let publisher = self.unless_cancelled(self.store.publisher(&self.dataset.name)).await??;
         let ingest = ingest::ingest(
-            body,
+            body.with_rests(publisher.manners().cloned()),
             self.dataset.clone(),
             &self.limits,
             &self.load.report,

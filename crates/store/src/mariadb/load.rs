@@ -14,13 +14,16 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::manners::Manners;
+use super::turns::{Turn, Turns};
 use super::{rows, table};
 use crate::publisher::{Rows, same_count};
 use crate::{Error, Result};
 
 /// One statement takes about so much; if it fails, or the load is given up, there is little to roll back.
 const STATEMENT_BYTES: usize = 16 << 20;
+/// With readers a statement is smaller, and comes in pieces for which the database takes about a millisecond.
+const GENTLE_STATEMENT_BYTES: usize = 2 << 20;
+const GENTLE_PIECE_BYTES: usize = 16 << 10;
 
 /// Loads one range of the keys over one connection.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(super) struct Lane {
     table: String,
     statement: String,
     feed: Arc<Mutex<Feed>>,
-    manners: Arc<Manners>,
+    turns: Arc<Turns>,
 }
 
 /// The rows that a lane still has to send. A statement holds it for as long as it takes rows.
@@ -38,8 +41,11 @@ struct Feed {
     schema: Arc<Schema>,
     rows: Rows,
     next: Option<RowBatch>,
-    /// So much the statement under way takes, and what it has taken.
+    /// Lines that are not yet sent.
+    lines: Bytes,
+    /// So much the statement under way takes, in pieces of this size, and what it has taken.
     bytes_max: usize,
+    piece_bytes: usize,
     sent: Sent,
     first_key: Option<KeyBytes>,
     last_key: KeyBytes,
@@ -52,13 +58,7 @@ struct Sent {
 }
 
 impl Lane {
-    pub(super) fn new(
-        conn: Conn,
-        table: &str,
-        schema: &Arc<Schema>,
-        rows: Rows,
-        manners: &Arc<Manners>,
-    ) -> Self {
+    pub(super) fn new(conn: Conn, table: &str, schema: &Arc<Schema>, rows: Rows, turns: &Arc<Turns>) -> Self {
         let statement = format!(
             "LOAD DATA LOCAL INFILE 'rows' INTO TABLE `{table}` CHARACTER SET binary \
              FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ({})",
@@ -68,12 +68,20 @@ impl Lane {
             schema: schema.clone(),
             rows,
             next: None,
+            lines: Bytes::new(),
             bytes_max: 0,
+            piece_bytes: 0,
             sent: Sent::default(),
             first_key: None,
             last_key: KeyBytes::default(),
         };
-        Self { conn, table: table.to_owned(), statement, feed: Arc::new(Mutex::new(feed)), manners: manners.clone() }
+        Self {
+            conn,
+            table: table.to_owned(),
+            statement,
+            feed: Arc::new(Mutex::new(feed)),
+            turns: turns.clone(),
+        }
     }
 
     /// The server's name for the connection.
@@ -84,12 +92,13 @@ impl Lane {
     /// Sends all rows, and returns how many of them are in the table.
     pub(super) async fn run(mut self) -> Result<u64> {
         let mut sent = 0;
-        let manners = self.manners.clone();
+        let turns = self.turns.clone();
         while self.feed.lock().await.has_more().await {
-            let turn = manners.turn().await;
-            self.feed.lock().await.bytes_max = if turn.is_short() { 1 } else { STATEMENT_BYTES };
-            sent += self.send().await?;
-            manners.end(turn).await;
+            let turn = turns.take().await;
+            self.feed.lock().await.begin(&turn);
+            let one = self.send().await?;
+            sent += one.rows;
+            turns.end(turn, one.bytes).await;
         }
         let staged = self.count().await?;
         same_count(sent, staged)?;
@@ -97,9 +106,9 @@ impl Lane {
     }
 
     /// Sends rows with one statement.
-    async fn send(&mut self) -> Result<u64> {
-        let feed = self.feed.clone().lock_owned().await;
-        self.conn.set_infile_handler(async move { Ok(lines(feed).boxed()) });
+    async fn send(&mut self) -> Result<Sent> {
+        let (feed, turns) = (self.feed.clone().lock_owned().await, self.turns.clone());
+        self.conn.set_infile_handler(async move { Ok(lines(feed, turns).boxed()) });
         self.conn.query_drop(&self.statement).await?;
         let warnings = self.conn.get_warnings();
         if warnings > 0 {
@@ -107,7 +116,7 @@ impl Lane {
         }
         let sent = std::mem::take(&mut self.feed.lock().await.sent);
         same_count(sent.rows, self.conn.affected_rows())?;
-        Ok(sent.rows)
+        Ok(sent)
     }
 
     /// Counts the rows between the first and the last key that were sent.
@@ -137,19 +146,38 @@ impl Feed {
         true
     }
 
+    /// Begins a statement.
+    fn begin(&mut self, turn: &Turn<'_>) {
+        (self.bytes_max, self.piece_bytes) = match turn {
+            Turn::Free => (STATEMENT_BYTES, usize::MAX),
+            Turn::Trial(..) => (1, usize::MAX),
+            Turn::Gentle(_) => (GENTLE_STATEMENT_BYTES, GENTLE_PIECE_BYTES),
+        };
+    }
+
     /// The next rows as lines, until there are enough for one statement.
-    async fn lines(&mut self) -> Option<io::Result<Bytes>> {
-        if self.sent.bytes >= self.bytes_max || !self.has_more().await {
-            return None;
+    async fn lines(&mut self, turns: &Turns) -> Option<io::Result<Bytes>> {
+        if self.lines.is_empty() {
+            if self.sent.bytes >= self.bytes_max || !self.has_more().await {
+                return None;
+            }
+            if let Err(error) = self.write_lines() {
+                return Some(Err(io::Error::other(error)));
+            }
+        } else {
+            tokio::time::sleep(turns.pause_after(self.piece_bytes)).await;
         }
-        let batch = self.next.take()?;
+        Some(Ok(self.lines.split_to(self.piece_bytes.min(self.lines.len()))))
+    }
+
+    fn write_lines(&mut self) -> Result<()> {
+        let Some(batch) = self.next.take() else { return Ok(()) };
         let mut lines = Vec::with_capacity(batch.bytes_len() * 5 / 2);
-        if let Err(error) = self.write(&batch, &mut lines) {
-            return Some(Err(io::Error::other(error)));
-        }
+        self.write(&batch, &mut lines)?;
         self.sent.rows += batch.len() as u64;
         self.sent.bytes += lines.len();
-        Some(Ok(lines.into()))
+        self.lines = lines.into();
+        Ok(())
     }
 
     fn write(&mut self, batch: &RowBatch, lines: &mut Vec<u8>) -> Result<()> {
@@ -169,6 +197,9 @@ impl Feed {
 }
 
 /// The lines of one statement; they hold the feed until they are at their end.
-fn lines(feed: OwnedMutexGuard<Feed>) -> impl Stream<Item = io::Result<Bytes>> {
-    stream::unfold(feed, |mut feed| async move { Some((feed.lines().await?, feed)) })
+fn lines(feed: OwnedMutexGuard<Feed>, turns: Arc<Turns>) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold((feed, turns), |(mut feed, turns)| async move {
+        let lines = feed.lines(&turns).await?;
+        Some((lines, (feed, turns)))
+    })
 }

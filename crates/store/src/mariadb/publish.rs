@@ -13,11 +13,11 @@ use tracing::warn;
 
 use super::connect::{code, is_lost, server_code, timed_out};
 use super::load::Lane;
-use super::manners::Manners;
+use super::turns::{Turns, watch};
 use super::{Mariadb, ledger, rows, table};
 use crate::ledger::{Counts, Entry, Ledger, NewVersion};
 use crate::publisher::{LiveRows, Rows, same_count};
-use crate::{Error, FOLLOW_MS, Published, Result};
+use crate::{Error, FOLLOW_MS, Manners, Published, Result};
 
 /// How many live rows are given out at once.
 const SCAN_ROWS: usize = 4096;
@@ -25,9 +25,9 @@ const SCAN_ROWS: usize = 4096;
 /// Long enough for the server to notice that a connection was closed whose load has just been answered.
 const LOCK_WAIT_SECONDS: u32 = 1;
 
-/// How often a load looks for readers, and how long the server may take to answer that.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-const LOOK_WAIT: Duration = Duration::from_secs(30);
+/// How often it is made sure that a load still has its lock and its server, and how long the server may take for that.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_WAIT: Duration = Duration::from_secs(30);
 /// What a database that hangs keeps of a version that is given up stays there.
 const GIVE_UP_WAIT: Duration = Duration::from_secs(10);
 
@@ -41,6 +41,9 @@ pub struct Publisher {
     lock: Conn,
     /// A statement was given up on the connection of the lock: it cannot be used any more.
     lock_is_spoilt: bool,
+    manners: Manners,
+    /// Looks for readers until the publisher is gone.
+    _watch: JoinSet<()>,
 }
 
 impl Publisher {
@@ -51,8 +54,19 @@ impl Publisher {
         ledger::create(&mut lock).await?;
         let live = table::live_version(&mut lock, dataset).await?;
         let ledger = Ledger::new(ledger::read(&mut lock, dataset).await?);
-        let mut publisher =
-            Self { store, dataset: dataset.to_owned(), ledger, live, lock, lock_is_spoilt: false };
+        let manners = Manners::new(store.settings.load_share_percent);
+        let mut watching = JoinSet::new();
+        watching.spawn(watch(store.clone(), manners.clone()));
+        let mut publisher = Self {
+            dataset: dataset.to_owned(),
+            ledger,
+            live,
+            lock,
+            lock_is_spoilt: false,
+            manners,
+            _watch: watching,
+            store,
+        };
         publisher.mend().await?;
         Ok(publisher)
     }
@@ -74,6 +88,10 @@ impl Publisher {
 
     pub(crate) fn live(&self) -> Option<&Entry> {
         self.ledger.live()
+    }
+
+    pub(crate) fn manners(&self) -> &Manners {
+        &self.manners
     }
 
     pub(crate) async fn live_rows(&self) -> Result<LiveRows> {
@@ -228,18 +246,17 @@ impl Publisher {
         written.and(dropped)
     }
 
-    /// Waits until all lanes have loaded their rows, and returns how many rows are there. Meanwhile it looks for readers,
-    /// which also makes sure that the lock is still held and that the server answers.
-    async fn accompany(&mut self, mut lanes: JoinSet<Result<u64>>, manners: &Manners) -> Result<u64> {
+    /// Waits until all lanes have loaded their rows, and returns how many rows are there. Meanwhile it makes sure that
+    /// the lock is still held, and that the server answers.
+    async fn accompany(&mut self, mut lanes: JoinSet<Result<u64>>) -> Result<u64> {
         let mut rows = 0;
         loop {
-            match tokio::time::timeout(LOOK_EVERY, lanes.join_next()).await {
+            match tokio::time::timeout(PING_EVERY, lanes.join_next()).await {
                 Ok(Some(loaded)) => rows += loaded??,
                 Ok(None) => return Ok(rows),
                 Err(_) => {
                     self.lock_is_spoilt = true;
-                    let looked = tokio::time::timeout(LOOK_WAIT, manners.look(&mut self.lock)).await;
-                    looked.map_err(timed_out)??;
+                    tokio::time::timeout(PING_WAIT, self.lock.ping()).await.map_err(timed_out)??;
                     self.lock_is_spoilt = false;
                 }
             }
@@ -336,14 +353,14 @@ impl Staging {
         let table = table::name(&self.publisher.dataset, self.version);
         // They end with this one.
         let mut lanes = JoinSet::new();
-        let manners = Arc::new(Manners::new(self.publisher.store.settings.load_share_percent));
+        let turns = Arc::new(Turns::new(self.publisher.manners.clone()));
         for rows in ranges {
             let conn = self.publisher.store.connect().await?;
-            let lane = Lane::new(conn, &table, &self.schema, rows, &manners);
+            let lane = Lane::new(conn, &table, &self.schema, rows, &turns);
             self.connections.push(lane.id());
             lanes.spawn(lane.run());
         }
-        self.rows += self.publisher.accompany(lanes, &manners).await?;
+        self.rows += self.publisher.accompany(lanes).await?;
         Ok(())
     }
 
