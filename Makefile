@@ -1,7 +1,8 @@
 # Everything is set up by these two:
 #   make run    both servers in one process on files in ./data, with promotions.csv loaded
 #   make test   installs what is missing, then runs every check and every test
-#   make bench  installs what is missing, then measures look-ups (bench/README.md); ARGUMENTS="--turns 1" is passed on
+#   make bench  installs what is missing, then measures look-ups (bench/README.md); BENCH=load and BENCH=swap measure
+#               loads and swaps, ARGUMENTS="--turns 1" is passed on
 .PHONY: run test bench check tools clean
 
 SHELL := /bin/bash
@@ -21,10 +22,12 @@ test: compiler tools check
 
 # make bench ----------------------------------------------------------------------------------------------------------
 
+BENCH := lookup
+
 bench: compiler database
-	@command -v wrk > /dev/null || $(MAKE) install PACKAGES="wrk"
+	@command -v wrk redis-cli zstd curl > /dev/null || $(MAKE) install PACKAGES="wrk redis-tools zstd curl"
 	cargo build --release --workspace
-	cargo run --release --package bench -- lookup $(ARGUMENTS)
+	cargo run --release --package bench -- $(BENCH) $(ARGUMENTS)
 
 # Format, lints, documents.
 check: compiler lints

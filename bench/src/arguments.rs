@@ -18,6 +18,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Time look-ups of every contender and print medians, percentiles and ratios.
     Lookup(Lookup),
+    /// Time loads on every way, from the first byte until the rows can be read.
+    Load(Load),
+    /// See what readers notice of a swap, and of a whole load.
+    Swap(Swap),
     /// Serve a constant answer: the contender `bare`, which `lookup` starts by itself.
     #[command(hide = true)]
     Bare {
@@ -51,6 +55,64 @@ pub(crate) struct Lookup {
     /// Print the tables and leave bench/README.md as it is.
     #[arg(long)]
     pub(crate) no_write: bool,
+}
+
+/// What `load` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// How many promotions all ways load.
+    #[arg(long, value_name = "NUMBER,...", value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
+    pub(crate) rows: Vec<usize>,
+    /// How many turns each way has.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) turns: usize,
+    /// How many promotions are loaded once into the embedded store; 0 leaves it out.
+    #[arg(long, default_value_t = 100_000_000)]
+    pub(crate) large: usize,
+    /// The same for MariaDB.
+    #[arg(long, default_value_t = 50_000_000)]
+    pub(crate) large_mariadb: usize,
+    /// Where files are kept for the next run.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub(crate) dir: PathBuf,
+    /// Print the tables and leave bench/README.md as it is.
+    #[arg(long)]
+    pub(crate) no_write: bool,
+}
+
+impl Load {
+    /// The command that measures the same again.
+    pub(crate) fn command_line(&self) -> String {
+        let rows: Vec<String> = self.rows.iter().map(ToString::to_string).collect();
+        format!(
+            "cargo run --release -p bench -- load --rows {} --turns {} --large {} --large-mariadb {}",
+            rows.join(","),
+            self.turns,
+            self.large,
+            self.large_mariadb
+        )
+    }
+}
+
+/// What `swap` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Swap {
+    /// How many promotions each version has.
+    #[arg(long, default_value_t = 10_000_000)]
+    pub(crate) rows: usize,
+    /// Where files are kept for the next run.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub(crate) dir: PathBuf,
+    /// Print the tables and leave bench/README.md as it is.
+    #[arg(long)]
+    pub(crate) no_write: bool,
+}
+
+impl Swap {
+    /// The command that measures the same again.
+    pub(crate) fn command_line(&self) -> String {
+        format!("cargo run --release -p bench -- swap --rows {}", self.rows)
+    }
 }
 
 impl Lookup {

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Lookup) -> anyhow::Result<()> {
     let machine = Machine::look(&plan.wrk.version, stores.mariadb_version());
     let report = plan.report(&machine, &results);
     println!("{report}");
-    if arguments.no_write { Ok(()) } else { readme::replace(&report) }
+    if arguments.no_write { Ok(()) } else { readme::replace("lookup", &report) }
 }
 
 /// To what is allowed at most, also for every process that is started from here.

@@ -60,7 +60,7 @@ impl Stores {
         let mariadb = with_mariadb.then(Private::start);
         if let Some(mariadb) = &mariadb {
             source.load(&mariadb.database.url(), &work_dir).context("load MariaDB")?;
-            mariadb.settle()?;
+            settle(&mariadb.server)?;
         }
         fs::remove_dir_all(&work_dir).context("remove what loading left")?;
         Ok(Stores { embedded, mariadb })
@@ -93,19 +93,25 @@ impl Private {
         far.set(Fault::Delay(DISTANCE));
         Private { far, database: server.database(), server }
     }
+}
 
-    /// Waits until everything that was loaded is on the disk: what is written later would take time from a turn.
-    fn settle(&self) -> anyhow::Result<()> {
-        self.server.set_global("innodb_max_dirty_pages_pct_lwm", "0");
-        self.server.set_global("innodb_max_dirty_pages_pct", "0");
-        let dirty_pages = || self.server.execute("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'");
-        let deadline = Instant::now() + SETTLE_WAIT;
-        while !dirty_pages().ends_with("\t0") {
-            ensure!(Instant::now() < deadline, "MariaDB is still writing: {}", dirty_pages());
-            sleep(Duration::from_millis(100));
-        }
-        Ok(())
+/// Waits until everything that was loaded is on the disk: what is written later would take time from a turn.
+pub(crate) fn settle(server: &MariaDb) -> anyhow::Result<()> {
+    let names = ["innodb_max_dirty_pages_pct_lwm", "innodb_max_dirty_pages_pct"];
+    let usual = names.map(|name| server.execute(&format!("SELECT @@GLOBAL.{name}")));
+    for name in names {
+        server.set_global(name, "0");
     }
+    let dirty_pages = || server.execute("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'");
+    let deadline = Instant::now() + SETTLE_WAIT;
+    while !dirty_pages().ends_with("\t0") {
+        ensure!(Instant::now() < deadline, "MariaDB is still writing: {}", dirty_pages());
+        sleep(Duration::from_millis(100));
+    }
+    for (name, usual) in names.iter().rev().zip(usual.iter().rev()) {
+        server.set_global(name, usual);
+    }
+    Ok(())
 }
 
 impl Source<'_> {
@@ -125,7 +131,12 @@ impl Source<'_> {
     }
 }
 
-fn start_updater(program: PathBuf, port: u16, store_url: &str, work_dir: &Path) -> anyhow::Result<Server> {
+pub(crate) fn start_updater(
+    program: PathBuf,
+    port: u16,
+    store_url: &str,
+    work_dir: &Path,
+) -> anyhow::Result<Server> {
     fs::create_dir_all(work_dir)?;
     let listen = format!("127.0.0.1:{port}");
     let environment = [

@@ -58,6 +58,14 @@ pub fn send(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body:
     request(port, &raw)
 }
 
+/// A request without a body whose answer may take a while; gives its status.
+pub fn send_with_patience(method: &str, port: u16, path: &str, patience: Duration) -> io::Result<u16> {
+    let mut stream = connect(port)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(head(method, path, port, &[("content-length", "0")]).as_bytes())?;
+    Ok(read_response(&mut BufReader::new(stream), false)?.status)
+}
+
 /// A body of `multipart/form-data` with one file in it, and the content type to send it with.
 pub fn multipart(field: &str, filename: &str, bytes: &[u8]) -> (String, Vec<u8>) {
     let boundary = "testkit-boundary-7d1f3a9c";
