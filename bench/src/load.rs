@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Load) -> anyhow::Result<()> {
     ensure!(arguments.turns > 0, "at least one turn is needed");
     fs::create_dir_all(&arguments.dir)?;
     let (dir, programs) = (arguments.dir.canonicalize()?, Programs::find()?);
-    let server = MariaDb::start_with(&["--innodb-buffer-pool-size=2G"]);
+    let server = MariaDb::start_with(&stores::FOR_LOADS);
     let bench =
         Bench { arguments, ways: Ways { programs: &programs, server: &server, dir: &dir }, dir: dir.clone() };
     let turns = bench.measure(&programs)?;

@@ -1,6 +1,12 @@
 //! `bench lookup`: everything is prepared, then the contenders have their turns, one after the other and again from
 //! the first, and then the tables are made.
 
+pub(crate) mod contender;
+mod report;
+mod results;
+mod running;
+mod targets;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,16 +15,16 @@ use anyhow::{Context, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::Lookup;
-use crate::contender::{Answer, Contender, MORE_CONNECTIONS, chosen};
 use crate::data::{self, ID_BYTES};
 use crate::draws::{DRAWS, Draw, Parts};
+use crate::lookup::contender::{Answer, Contender, MORE_CONNECTIONS, chosen};
+use crate::lookup::report::Report;
+use crate::lookup::results::{Results, Side, Turn};
+use crate::lookup::running::Running;
 use crate::machine::Machine;
 use crate::numbers::grouped;
 use crate::programs::Programs;
 use crate::readme;
-use crate::report::Report;
-use crate::results::{Results, Side, Turn};
-use crate::running::Running;
 use crate::stores::{Source, Stores};
 use crate::wrk::{Load, Measured, THREADS, Wrk};
 

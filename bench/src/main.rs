@@ -1,10 +1,8 @@
-//! Measures look-ups, loads and swaps: `cargo run --release -p bench -- lookup`; README.md beside the manifest says
-//! more.
+//! Measures look-ups, loads and swaps; README.md beside the manifest says how.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its tables and how far it is")]
 
 mod arguments;
 mod bare;
-mod contender;
 mod data;
 mod draws;
 mod load;
@@ -13,21 +11,18 @@ mod machine;
 mod numbers;
 mod programs;
 mod readme;
-mod report;
-mod results;
-mod running;
 mod stores;
 mod swap;
-mod targets;
 mod wrk;
 
+use arguments::{Arguments, Command};
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
-    match arguments::Arguments::parse().command {
-        arguments::Command::Lookup(arguments) => lookup::run(&arguments),
-        arguments::Command::Load(arguments) => load::run(&arguments),
-        arguments::Command::Swap(arguments) => swap::run(&arguments),
-        arguments::Command::Bare { port } => Ok(bare::run(port)?),
+    match Arguments::parse().command {
+        Command::Lookup(arguments) => lookup::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Swap(arguments) => swap::run(&arguments),
+        Command::Bare { port } => Ok(bare::run(port)?),
     }
 }

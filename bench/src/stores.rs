@@ -9,11 +9,14 @@ use anyhow::{Context, ensure};
 use serde_json::Value as Json;
 use testkit::{Database, Fault, FaultProxy, MariaDb, Server, free_port, http};
 
-use crate::contender::Backend;
+use crate::lookup::contender::Backend;
 use crate::programs::Programs;
 
 /// All rows fit into it with room to spare.
 const BUFFER_POOL: &str = "--innodb-buffer-pool-size=2G";
+
+/// For what is loaded: as large a log as a server has where nothing is set. That of tests is small.
+pub(crate) const FOR_LOADS: [&str; 2] = [BUFFER_POOL, "--innodb-log-file-size=96M"];
 
 /// How far away the database is for `mariadb-far`, each way.
 const DISTANCE: Duration = Duration::from_millis(1);

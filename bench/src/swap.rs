@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::numbers::{counted, grouped, median};
 use crate::programs::Programs;
 use crate::readme;
-use crate::stores::start_updater;
+use crate::stores::{FOR_LOADS, start_updater};
 use crate::wrk::{Load, Measured, Wrk};
 
 /// Readers that ask without a pause, each on a connection of its own, while swaps happen.
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Swap) -> anyhow::Result<()> {
         4_000_000,
         &draws,
     )?;
-    let server = MariaDb::start_with(&["--innodb-buffer-pool-size=2G"]);
+    let server = MariaDb::start_with(&FOR_LOADS);
     let database = server.database();
     let mut lines = BTreeMap::new();
     let embedded =

@@ -51,6 +51,14 @@ pub enum Error {
     /// The disk on which rows are sorted and rejects are kept failed.
     #[error("cannot write to the work directory")]
     Work(#[source] io::Error),
+    /// The disk on which rows are sorted has no room for the whole file.
+    #[error("sorting takes about {needed} bytes more of the work directory, which has room for {room}")]
+    NoRoom {
+        /// How many bytes are needed, about.
+        needed: u128,
+        /// How many there are.
+        room: u128,
+    },
     /// Whoever wanted the rows stopped reading them.
     #[error("the rows are not wanted any more")]
     Unwanted,
@@ -62,12 +70,15 @@ pub enum Error {
 impl Error {
     /// Whether the file itself is at fault, and not its way here or this machine.
     pub fn is_of_the_file(&self) -> bool {
-        !matches!(self, Self::BrokenOff(_) | Self::Work(_) | Self::Unwanted | Self::Panicked)
+        !matches!(
+            self,
+            Self::BrokenOff(_) | Self::Work(_) | Self::NoRoom { .. } | Self::Unwanted | Self::Panicked
+        )
     }
 
     /// Whether the cause is a disk without room.
     pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::Work(error) if is_no_space(error))
+        matches!(self, Self::NoRoom { .. }) || matches!(self, Self::Work(error) if is_no_space(error))
     }
 }
 

@@ -6,7 +6,7 @@
 //! checks a file on a laptop and on a server.
 //!
 //! The way of the bytes: `source` (count, hash, unpack), `records` (CSV), `rows` (types and rejects), `sort` (key
-//! order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace the dataset?). [`ingest`] goes the first
+//! order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace the dataset?). [`ingest()`] goes the first
 //! part of it.
 
 mod error;

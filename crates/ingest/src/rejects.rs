@@ -47,12 +47,21 @@ impl Rejects {
     }
 
     pub(crate) fn add(&mut self, row: &Refused<'_>) -> io::Result<()> {
-        self.count += 1;
-        *self.by_code.entry(row.reason.code()).or_default() += 1;
+        self.count_one(row.reason);
         if self.shown.len() < SHOWN {
             self.shown.push(row.reject());
         }
         self.report.add(row)
+    }
+
+    /// Whether any more of them are shown or reported; otherwise they are only counted.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.shown.len() < SHOWN || self.report.has_room()
+    }
+
+    pub(crate) fn count_one(&mut self, reason: &Reason) {
+        self.count += 1;
+        *self.by_code.entry(reason.code()).or_default() += 1;
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
@@ -115,8 +124,12 @@ struct Report {
 }
 
 impl Report {
+    fn has_room(&self) -> bool {
+        self.rows < self.rows_max && self.bytes <= REPORT_BYTES_MAX
+    }
+
     fn add(&mut self, row: &Refused<'_>) -> io::Result<()> {
-        if self.rows >= self.rows_max || self.bytes > REPORT_BYTES_MAX {
+        if !self.has_room() {
             return Ok(());
         }
         self.rows += 1;

@@ -1,6 +1,6 @@
 //! Records to typed rows, into the sort or among the rejects.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dataset::{Dataset, Reason, Schema, Value};
@@ -24,6 +24,9 @@ pub(crate) struct Typing {
     pub(crate) rejects: Rejects,
     pub(crate) sort: Sort,
     pub(crate) progress: Arc<Progress>,
+    work_dir: PathBuf,
+    /// It was seen that the work directory has room for the whole file, or it needs none so far.
+    has_room: bool,
 }
 
 impl Typing {
@@ -44,6 +47,8 @@ impl Typing {
             sort: Sort::new(work_dir, limits.sort_memory_bytes),
             dataset,
             progress,
+            work_dir: work_dir.to_owned(),
+            has_room: false,
         }
     }
 
@@ -62,9 +67,26 @@ impl Typing {
                 }
             }
             self.progress.set_rows(self.rows, self.rejects.count());
+            if !self.has_room {
+                self.look_for_room()?;
+            }
         }
         self.rejects.flush().map_err(Error::Work)?;
         Ok(self)
+    }
+
+    /// Once rows go to the disk it is known how much room a byte of the file takes there: a file that will not fit is
+    /// refused now, and not when the disk is full.
+    fn look_for_room(&mut self) -> Result<(), Error> {
+        let (taken, come) = (self.sort.disk_bytes(), self.progress.bytes());
+        let Some(all) = self.progress.bytes_expected().filter(|_| taken > 0 && come > 0) else {
+            return Ok(());
+        };
+        self.has_room = true;
+        let needed = u128::from(taken) * u128::from(all.saturating_sub(come)) / u128::from(come);
+        let room = rustix::fs::statvfs(&self.work_dir).map_err(|error| Error::Work(error.into()))?;
+        let room = u128::from(room.f_bavail) * u128::from(room.f_frsize);
+        if needed <= room { Ok(()) } else { Err(Error::NoRoom { needed, room }) }
     }
 
     /// Looks at the first record; says whether it only names the columns.
@@ -89,6 +111,10 @@ impl Typing {
 
     /// `at` is the column at fault, unless it is the row as a whole.
     fn refuse(&mut self, record: &Record<'_>, at: Option<usize>, reason: &Reason) -> Result<(), Error> {
+        if !self.rejects.wants_more() {
+            self.rejects.count_one(reason);
+            return Ok(());
+        }
         let whole = record.as_it_came();
         let refused = Refused {
             line: record.line,

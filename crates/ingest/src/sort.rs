@@ -79,6 +79,11 @@ impl Sort {
         Ok(())
     }
 
+    /// How much of the disk is taken so far.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.scratch.as_ref().map_or(0, |scratch| scratch.bytes())
+    }
+
     /// Ends the input.
     pub(crate) async fn finish(mut self) -> Result<Sorted, Error> {
         let mut last = self.filling;
@@ -164,5 +169,90 @@ impl Sort {
     /// With little memory a run is short, and has to be split all the same.
     fn index_bytes(&self) -> u64 {
         (self.memory_bytes / 64).min(INDEX_BYTES) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Sorts keys with so much memory, and gives them out in ranges, each with the place at which it came.
+    fn sorted(keys: &[Vec<u8>], memory_bytes: usize, ranges: usize) -> Vec<Vec<(Vec<u8>, u64)>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut sort = Sort::new(dir.path(), memory_bytes);
+        let sorted = runtime.block_on(async {
+            for (line, key) in (0..).zip(keys) {
+                sort.push(key, b"rest", line).await.unwrap();
+            }
+            sort.finish().await.unwrap()
+        });
+        let rows = |mut merge: Merge| {
+            let mut rows = Vec::new();
+            while let Some(row) = merge.row() {
+                assert_eq!(row.rest, b"rest");
+                rows.push((row.key.to_vec(), row.line));
+                merge.advance().unwrap();
+            }
+            rows
+        };
+        sorted.split(ranges, memory_bytes).unwrap().into_iter().map(rows).collect()
+    }
+
+    fn expected(keys: &[Vec<u8>]) -> Vec<(Vec<u8>, u64)> {
+        let mut expected: Vec<_> = keys.iter().cloned().zip(0..).collect();
+        expected.sort();
+        expected
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn ranges_together_are_all_rows_in_order_and_no_key_is_in_two(
+            prefix in proptest::collection::vec(any::<u8>(), 0..20),
+            ends in proptest::collection::vec(proptest::collection::vec(0..4u8, 0..6), 0..300),
+            memory_bytes in 0usize..20_000,
+            ranges in 1usize..6,
+        ) {
+            let keys: Vec<_> = ends.iter().map(|end| [&prefix[..], end].concat()).collect();
+            let given = sorted(&keys, memory_bytes, ranges);
+            prop_assert!((1..=ranges).contains(&given.len()));
+            for two in given.windows(2) {
+                let (last, first) = (two[0].last(), two[1].first());
+                prop_assert!(last.zip(first).is_none_or(|(last, first)| last.0 < first.0));
+            }
+            prop_assert_eq!(given.concat(), expected(&keys));
+        }
+    }
+
+    #[test]
+    fn rows_that_come_in_order_are_one_run() {
+        let keys: Vec<_> = (0..5000u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        let runs = |keys: &[Vec<u8>]| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let mut sort = Sort::new(dir.path(), 100_000);
+            runtime.block_on(async {
+                for key in keys {
+                    sort.push(key, b"rest", 1).await.unwrap();
+                }
+                while sort.written().await.unwrap() {}
+            });
+            sort.runs.len()
+        };
+        assert_eq!(runs(&keys), 1);
+        let turned: Vec<_> = keys.iter().rev().cloned().collect();
+        assert!(runs(&turned) > 5);
+    }
+
+    #[test]
+    fn ranges_are_about_equally_large() {
+        let keys: Vec<_> =
+            (0..20_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().to_vec()).collect();
+        let sizes: Vec<_> = sorted(&keys, 100_000, 4).iter().map(Vec::len).collect();
+        assert!(sizes.len() == 4 && sizes.iter().all(|size| (3000..7000).contains(size)), "{sizes:?}");
     }
 }

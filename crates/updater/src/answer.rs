@@ -42,6 +42,7 @@ fn ingest_problem(error: &Ingest) -> Problem {
         Ingest::TooLarge { .. } | Ingest::RecordTooLong { .. } | Ingest::TooManyRows { .. } => {
             Problem::too_large(text)
         }
+        Ingest::NoRoom { .. } => Problem::no_space(text),
         Ingest::Work(_) if error.is_no_space() => Problem::no_space("the work directory has no space left"),
         Ingest::Work(_) | Ingest::Unwanted | Ingest::Panicked => Problem::internal(text),
     }

@@ -68,6 +68,11 @@ impl Scratch {
         Ok(Self { file: Arc::new(tempfile::tempfile_in(work_dir)?), given: AtomicU64::new(0) })
     }
 
+    /// So much is written, or will be at once.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
+    }
+
     /// Writes a run of what `rows` hands to its argument, `bytes` in all, with an entry in the index about every
     /// `index_bytes`.
     pub(crate) fn write(

@@ -49,11 +49,15 @@ impl Case {
     }
 
     async fn ingest(&self, file: &[u8]) -> Result<Ingested, Error> {
+        self.ingest_with(file, Arc::default()).await
+    }
+
+    async fn ingest_with(&self, file: &[u8], progress: Arc<Progress>) -> Result<Ingested, Error> {
         let chunks: Vec<_> =
             file.chunks(self.chunk_bytes).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let report = self.work_dir.path().join("rejects.csv");
         let body = futures_util::stream::iter(chunks);
-        ingest::ingest(body, self.dataset.clone(), &self.limits, &report, Arc::new(Progress::default())).await
+        ingest::ingest(body, self.dataset.clone(), &self.limits, &report, progress).await
     }
 
     async fn run(&self, file: &[u8]) -> Result<Outcome, Error> {

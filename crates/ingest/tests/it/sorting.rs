@@ -1,5 +1,7 @@
 //! Rows come out in key order whatever the memory, and a key that comes twice is settled by the dataset's rule.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use crate::{Case, ITEMS};
@@ -75,6 +77,28 @@ async fn a_file_of_one_key_is_one_row() {
 async fn a_refused_file_gives_out_no_rows() {
     let outcome = with("").run(b"a,1,\nb,x,\nc,1,\n").await.unwrap();
     assert_eq!((outcome.json.len(), outcome.merged.rejects.count()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_million_refused_rows_are_counted_and_a_few_are_kept() {
+    let mut case = with("");
+    (case.limits.report_rows_max, case.chunk_bytes) = (5, 1 << 16);
+    let rejects = case.run("a,x,\n".repeat(1_000_000).as_bytes()).await.unwrap().merged.rejects;
+    assert_eq!(
+        (rejects.count(), rejects.by_code()["not_integer"], rejects.shown().len()),
+        (1_000_000, 1_000_000, 10)
+    );
+    assert_eq!(case.report().lines().count(), 6);
+}
+
+#[tokio::test]
+async fn a_file_for_which_there_is_no_room_is_refused_before_the_disk_is_full() {
+    let mut case = with("");
+    (case.limits.sort_memory_bytes, case.chunk_bytes) = (100_000, 1 << 14);
+    let progress = Arc::new(ingest::Progress::default());
+    progress.expect_bytes(1 << 60);
+    let error = case.ingest_with(shuffled(60_000).as_bytes(), progress).await.unwrap_err();
+    assert!(matches!(error, ingest::Error::NoRoom { .. }) && error.is_no_space(), "{error}");
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use dataset::RowBatch;
 use store::State::{Failed, Kept, Live};
 use store::{Error, Settings};
 use testkit::{Fault, FaultProxy, MariaDb};
+use tokio::sync::mpsc;
 
 use crate::fixture::{Fixture, batch, counts, fill, open, open_with, until};
 
@@ -124,6 +126,80 @@ async fn p6_rows_that_the_server_changed_are_never_published() {
     assert!(matches!(refused, Error::Warnings(1)), "{refused:?}");
     staging.abort("a test").await.unwrap();
     assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
+}
+
+/// A range of the keys whose end has not come.
+fn open_range(batch: RowBatch) -> (mpsc::Sender<RowBatch>, store::Rows) {
+    let (sender, rows) = mpsc::channel(1);
+    sender.try_send(batch).unwrap();
+    (sender, rows)
+}
+
+/// The connections that load a table.
+fn loading(fixture: &Fixture) -> Vec<String> {
+    let loading =
+        "SELECT id FROM information_schema.processlist WHERE info LIKE 'LOAD DATA%' AND db = DATABASE()";
+    fixture.database.as_ref().unwrap().execute(loading).lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_that_are_loaded_at_once_are_one_version() {
+    let fixture = Fixture::mariadb();
+    let mut staging =
+        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+    let schema = &fixture.dataset.schema;
+    let ranges = [&["a;1;", "b;1;"][..], &["c;1;"], &["d;1;"]].map(|rows| open_range(batch(schema, rows)).1);
+    staging.fill(ranges.into()).await.unwrap();
+    staging.verify(counts(4)).await.unwrap().publish(|| true).await.unwrap();
+    let reader = fixture.reader().await;
+    assert_eq!(fixture.ask(&reader, &["a", "b", "c", "d", "e"]).await.matches("stock").count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_a_connection_that_is_killed_in_one_of_the_ranges_fails_the_load() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let mut staging =
+        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+    let (one_end, one) = open_range(batch(&fixture.dataset.schema, &["a;2;"]));
+    let (other_end, other) = open_range(batch(&fixture.dataset.schema, &["m;2;"]));
+    let killed = async {
+        until(|| loading(&fixture).len() == 2).await;
+        let connection = loading(&fixture).remove(0);
+        fixture.database.as_ref().unwrap().execute(&format!("KILL {connection}"));
+        // It is noticed when more is sent.
+        let more = |range: usize, n: u32| {
+            batch(&fixture.dataset.schema, &[&format!("{}{n:09};2;", ["b", "n"][range])])
+        };
+        for n in 0.. {
+            let sent = [one_end.send(more(0, n)).await, other_end.send(more(1, n)).await];
+            if sent.iter().any(Result::is_err) {
+                break;
+            }
+        }
+    };
+    let (failed, ()) = tokio::join!(staging.fill(vec![one, other]), killed);
+    assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
+    staging.abort("a test").await.unwrap();
+    assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
+    assert_eq!(fixture.database.as_ref().unwrap().execute("SHOW TABLES"), "items\ntableswap_versions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_given_up_in_the_middle_leaves_nothing() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let mut staging =
+        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+    let (_end, range) = open_range(batch(&fixture.dataset.schema, &["a;2;"]));
+    tokio::select! {
+        filled = staging.fill(vec![range]) => panic!("{filled:?}"),
+        () = until(|| loading(&fixture).len() == 1) => {}
+    }
+    staging.abort("a test").await.unwrap();
+    assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
+    assert_eq!(fixture.database.as_ref().unwrap().execute("SHOW TABLES"), "items\ntableswap_versions");
+    fixture.publish(&["a;3;"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

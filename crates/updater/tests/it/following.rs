@@ -161,15 +161,14 @@ fn a_load_is_cancelled_while_its_swap_waits_for_readers() {
     let updater = Updater::start(Backend::Mariadb);
     updater.put("a,0,\n");
     let database = updater.database.as_ref().unwrap();
-    let (runtime, url) = (tokio::runtime::Runtime::new().unwrap(), database.url());
-    let mut reader = runtime.block_on(mysql_async::Conn::from_url(&url)).unwrap();
-    let locked = mysql_async::prelude::Queryable::query_drop(&mut reader, "LOCK TABLES items READ");
-    runtime.block_on(locked).unwrap();
+    let slow = database.clone();
+    let reader = std::thread::spawn(move || slow.execute("SELECT SLEEP(5) FROM items"));
+    until(|| database.execute("SHOW PROCESSLIST").contains("SLEEP(5)"));
     let accepted = http::put(updater.port, "/datasets/items", &[("prefer", "respond-async")], b"b,1,\n");
     let path = accepted.header("location").unwrap().to_owned();
     until(|| updater.get(&path)["phase"] == "publishing");
     assert_eq!(json(&delete(&updater, &path))["outcome"], "cancelled");
-    runtime.block_on(reader.disconnect()).unwrap();
+    reader.join().unwrap();
     assert_eq!(tables(database), "items tableswap_versions");
     assert_eq!((updater.versions(), updater.put("c,1,\n").status), ("2:failed 1:live ".to_owned(), 200));
 }

@@ -7,7 +7,7 @@ use std::{env, str};
 use anyhow::{Context, ensure};
 use testkit::{Server, free_port, http};
 
-use crate::contender::{Answer, Backend, Contender};
+use crate::lookup::contender::{Answer, Backend, Contender};
 use crate::programs::Programs;
 use crate::stores::Stores;
 

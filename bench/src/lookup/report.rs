@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::contender::{BARE, Contender};
+use crate::lookup::contender::{BARE, Contender};
+use crate::lookup::results::{Figure, Results, Side};
+use crate::lookup::targets::{TARGETS, Target};
 use crate::machine::Machine;
 use crate::numbers::{counted, grouped};
-use crate::results::{Figure, Results, Side};
-use crate::targets::{TARGETS, Target};
 
 /// What the tables are made of.
 #[derive(Debug)]
@@ -103,8 +103,8 @@ fn ratio(ratio: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contender::chosen;
-    use crate::results::tests::turns;
+    use crate::lookup::contender::chosen;
+    use crate::lookup::results::tests::turns;
 
     fn machine() -> Machine {
         Machine {

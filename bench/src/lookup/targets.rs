@@ -1,7 +1,7 @@
 //! What is aimed at: ratios within one run, which say more than requests a second of one machine.
 
+use crate::lookup::results::{Figure, Results, Side};
 use crate::numbers::counted;
-use crate::results::{Figure, Results, Side};
 
 /// A ratio that is aimed at, and one that is the least. Where the goal is below the floor, lower is better.
 #[derive(Debug)]
