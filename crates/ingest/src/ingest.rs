@@ -48,8 +48,8 @@ impl Ingested {
     }
 
     /// Starts to give out the rows in key order, in so many ranges of the keys at most.
-    pub fn into_rows(self, ranges: usize) -> Result<SortedRows, Error> {
-        SortedRows::start(self, ranges)
+    pub async fn into_rows(self, ranges: usize) -> Result<SortedRows, Error> {
+        SortedRows::start(self, ranges).await
     }
 }
 

@@ -48,7 +48,9 @@ impl Batch {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes.len() >= BATCH_BYTES || self.records.len() >= BATCH_RECORDS
+        // A record of nothing but commas has no bytes, only fields.
+        let bytes = self.bytes.len() + self.ends.len() * size_of::<usize>();
+        bytes >= BATCH_BYTES || self.records.len() >= BATCH_RECORDS
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Record<'_>> {

@@ -16,6 +16,8 @@ use crate::{Error, Ingested, Progress};
 const BATCH_BYTES: usize = 256 << 10;
 /// So many batches of a range may wait.
 const BATCHES_WAITING: usize = 4;
+/// Once in so many rows it is seen whether anybody still wants them.
+const ROWS_PER_LOOK: u64 = 4096;
 /// A range of its own is worth it from so many rows on.
 const RANGE_ROWS_MIN: u64 = 100_000;
 
@@ -44,10 +46,12 @@ pub struct Merged {
 }
 
 impl SortedRows {
-    pub(crate) fn start(ingested: Ingested, ranges: usize) -> Result<Self, Error> {
+    pub(crate) async fn start(ingested: Ingested, ranges: usize) -> Result<Self, Error> {
         let Ingested { dataset, rejects, sorted, rows, progress, sort_memory_bytes, .. } = ingested;
         let worth_it = usize::try_from(rows / RANGE_ROWS_MIN).unwrap_or(usize::MAX).max(1);
-        let merges = sorted.split(ranges.min(worth_it), sort_memory_bytes).map_err(Error::Work)?;
+        // It reads the beginning of every run.
+        let split = move || sorted.split(ranges.min(worth_it), sort_memory_bytes).map_err(Error::Work);
+        let merges = tokio::task::spawn_blocking(split).await.map_err(|_| Error::Panicked)??;
         let rejects = Arc::new(Mutex::new(rejects));
         let start = |merge| {
             let (sender, range) = mpsc::channel(BATCHES_WAITING);
@@ -147,8 +151,13 @@ impl Kept {
 impl Giver {
     fn run(mut self, mut merge: Merge) -> Result<Given, Error> {
         let mut kept = Kept::default();
-        let mut any = false;
+        let (mut any, mut seen) = (false, 0_u64);
         while let Some(row) = merge.row() {
+            // Where all rows have the same key, none is given out for long.
+            seen += 1;
+            if seen.is_multiple_of(ROWS_PER_LOOK) && self.sender.is_closed() {
+                return Err(Error::Unwanted);
+            }
             if any && row.key == kept.row().key {
                 self.settle(&mut kept, row)?;
             } else {

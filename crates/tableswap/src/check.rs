@@ -47,7 +47,7 @@ async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error
         Err(error) => return Err(error.into()),
     };
     let (bytes, sha256, header) = (ingested.bytes, ingested.sha256.clone(), ingested.header);
-    let merged = ingested.into_rows(1)?.finish_unread().await?;
+    let merged = ingested.into_rows(1).await?.finish_unread().await?;
     if let Some(path) = &check.report {
         keep_report(&report, path, &merged)?;
     }

@@ -227,7 +227,7 @@ impl Job {
 
     /// Puts all rows into staging and returns what was counted, if nothing speaks against the file.
     async fn fill(&self, staging: &mut Staging, ingested: Ingested, file: &File) -> Result<Counts, Failure> {
-        let mut rows = ingested.into_rows(staging.ranges_max())?;
+        let mut rows = self.unless_cancelled(ingested.into_rows(staging.ranges_max())).await??;
         self.unless_cancelled(staging.fill(rows.take_ranges())).await??;
         self.guard_merged(&rows.finish().await?, file)
     }
@@ -236,7 +236,7 @@ impl Job {
         let schema = &self.dataset.schema;
         let live_schema = publisher.live().map_or_else(|| schema.clone(), |live| live.schema.clone());
         let live = publisher.live_rows().await?;
-        let mut rows = ingested.into_rows(1)?;
+        let mut rows = self.unless_cancelled(ingested.into_rows(1)).await??;
         let changes = self.unless_cancelled(compare(&mut rows, schema, live, &live_schema)).await??;
         let counts = self.guard_merged(&rows.finish().await?, &file)?;
         let report = self.report(Status::DryRun, None, (file.bytes, &file.sha256), counts);

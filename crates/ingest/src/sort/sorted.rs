@@ -46,6 +46,9 @@ impl Sorted {
 
     /// The keys with which all ranges but the first begin.
     fn bounds(&self, count: usize) -> Vec<Vec<u8>> {
+        if self.runs.is_empty() && self.last.is_empty() {
+            return Vec::new();
+        }
         let places = |len: usize| (1..count).map(move |n| len * n / count);
         let mut bounds: Vec<Vec<u8>> = if self.runs.is_empty() {
             places(self.last.len()).map(|at| self.last.get(at).key.to_vec()).collect()

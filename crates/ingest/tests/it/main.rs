@@ -63,7 +63,7 @@ impl Case {
     async fn run(&self, file: &[u8]) -> Result<Outcome, Error> {
         let ingested = self.ingest(file).await?;
         let (header, sha256) = (ingested.header, ingested.sha256.clone());
-        let (mut rows, mut json) = (ingested.into_rows(3)?, Vec::new());
+        let (mut rows, mut json) = (ingested.into_rows(3).await?, Vec::new());
         while let Some(batch) = rows.next().await {
             for (key, rest) in batch.iter() {
                 let (mut row, mut out) = (Vec::new(), Vec::new());

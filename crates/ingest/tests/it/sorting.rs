@@ -104,7 +104,7 @@ async fn a_file_for_which_there_is_no_room_is_refused_before_the_disk_is_full() 
 #[tokio::test]
 async fn rows_that_nobody_reads_end_the_merge() {
     let case = Case::new(ITEMS);
-    let rows = case.ingest(shuffled(600_000).as_bytes()).await.unwrap().into_rows(1).unwrap();
+    let rows = case.ingest(shuffled(600_000).as_bytes()).await.unwrap().into_rows(1).await.unwrap();
     assert!(matches!(rows.finish().await, Err(ingest::Error::Unwanted)));
 }
 

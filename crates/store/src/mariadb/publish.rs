@@ -1,5 +1,6 @@
 //! Publishing in MariaDB: a named lock, a staging table, one `RENAME TABLE`.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ const LOCK_WAIT_SECONDS: u32 = 1;
 /// How often it is made sure that a load still has its lock and its server, and how long the server may take for that.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_WAIT: Duration = Duration::from_secs(30);
+/// A database that has not answered a small statement after so long hangs.
+const STATEMENT_WAIT: Duration = Duration::from_secs(30);
 /// What a database that hangs keeps of a version that is given up stays there.
 const GIVE_UP_WAIT: Duration = Duration::from_secs(10);
 
@@ -97,7 +100,8 @@ impl Publisher {
     pub(crate) async fn live_rows(&self) -> Result<LiveRows> {
         let (sender, receiver) = mpsc::channel(2);
         let Some(live) = self.live() else { return Ok(receiver) };
-        let (schema, mut conn) = (live.schema.clone(), self.store.connect().await?);
+        let (schema, store) = (live.schema.clone(), self.store.clone());
+        let mut conn = store.connect().await?;
         let select = format!(
             "SELECT {} FROM `{}` ORDER BY `{}`",
             table::columns(&schema),
@@ -109,6 +113,10 @@ impl Publisher {
                 // Nobody waits for an error any more if nobody takes it.
                 let _ = sender.send(Err(error)).await;
             }
+            // Where nobody took all rows, the rest would be read for nothing, and a swap would wait for it.
+            if let Ok(mut other) = store.connect().await {
+                kill(&mut other, &[conn.id()]).await;
+            }
         });
         Ok(receiver)
     }
@@ -117,13 +125,15 @@ impl Publisher {
         let (schema, keep_versions) = (new.schema.clone(), new.keep_versions);
         let version = self.ledger.begin(new);
         self.write_ledger().await?;
-        match self.lock.query_drop(table::create(&self.dataset, version, &schema)).await {
+        self.lock_is_spoilt = true;
+        let made = in_time(self.lock.query_drop(table::create(&self.dataset, version, &schema))).await;
+        self.lock_is_spoilt = matches!(made, Err(Error::Unavailable(_)));
+        match made {
             Ok(()) => {
                 let (rows, connections) = (0, Vec::new());
                 Ok(Staging { publisher: self, version, keep_versions, schema, rows, connections })
             }
             Err(error) => {
-                let error = Error::from(error);
                 self.give_up(version, &error.to_string(), &[]).await;
                 Err(error)
             }
@@ -162,7 +172,8 @@ impl Publisher {
             if !is_wanted() {
                 return Err(Error::Unwanted);
             }
-            match self.lock.query_drop(&rename).await {
+            let renamed = tokio::time::timeout(STATEMENT_WAIT, self.lock.query_drop(&rename)).await;
+            match renamed.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
                 Ok(()) => break,
                 Err(error)
                     if matches!(server_code(&error), Some(code::LOCK_WAIT_TIMEOUT | code::DEADLOCK)) =>
@@ -196,7 +207,7 @@ impl Publisher {
     async fn read_back(&mut self, version: u32, error: mysql_async::Error) -> Result<()> {
         let start = Instant::now();
         loop {
-            match self.lock_again().await {
+            match in_time(self.lock_again()).await {
                 Ok(live) if live == Some(version) => return Ok(()),
                 Ok(_) => return Err(error.into()),
                 Err(away) if start.elapsed() > self.store.swap_wait => return Err(away),
@@ -222,7 +233,7 @@ impl Publisher {
 
     async fn write_ledger(&mut self) -> Result<()> {
         let changed = self.ledger.take_changed();
-        ledger::write(&mut self.lock, &self.dataset, changed).await
+        in_time(ledger::write(&mut self.lock, &self.dataset, changed)).await
     }
 
     /// Enters that a version failed and drops its table, which nothing must hold any more: what still loads it is
@@ -284,6 +295,14 @@ async fn require_mariadb(conn: &mut Conn) -> Result<()> {
         return Ok(());
     }
     Err(Error::Setup(format!("the database is {version}: MariaDB 10.6 or later is needed")))
+}
+
+/// A statement that takes no longer than a moment, unless the database hangs.
+async fn in_time<T, E>(statement: impl Future<Output = std::result::Result<T, E>>) -> Result<T>
+where
+    Error: From<E>,
+{
+    Ok(tokio::time::timeout(STATEMENT_WAIT, statement).await.map_err(timed_out)??)
 }
 
 /// Ends connections of ours that may be in the middle of something. Most of them have ended already.

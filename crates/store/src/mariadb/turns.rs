@@ -101,8 +101,12 @@ impl Turns {
     pub(super) async fn end(&self, turn: Turn<'_>, bytes: usize) {
         if let Turn::Trial(_permit, start) = turn {
             let took = start.elapsed();
-            let nanos = took.as_nanos() * MEBIBYTE / (bytes as u128).max(1);
-            self.mebibyte_nanos.store(u64::try_from(nanos).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+            // Of a few bytes the commit is the most; and one that took long may only have waited for something.
+            let nanos = took.as_nanos() * MEBIBYTE / (bytes as u128).max(TRIAL_BYTES_MIN);
+            let before = self.mebibyte_nanos.load(Ordering::Relaxed);
+            let most = if before == 0 { u64::MAX } else { before.saturating_mul(4) };
+            let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).clamp(1, most);
+            self.mebibyte_nanos.store(nanos, Ordering::Relaxed);
             tokio::time::sleep(self.manners.rest_after(took)).await;
         }
     }
@@ -115,3 +119,4 @@ impl Turns {
 }
 
 const MEBIBYTE: u128 = 1 << 20;
+const TRIAL_BYTES_MIN: u128 = 128 << 10;

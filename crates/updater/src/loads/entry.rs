@@ -83,6 +83,8 @@ impl Phase {
 struct LoadState {
     /// All phases so far, each with the number of the event that it was.
     phases: Vec<(u64, Phase)>,
+    /// The number of the last event, whoever was told of it.
+    last_number: u64,
     phase_started: Instant,
     /// What became of it, as its answer said.
     ended: Option<(Duration, &'static str, Json)>,
@@ -92,6 +94,32 @@ impl LoadState {
     fn phase(&self) -> Phase {
         self.phases.last().map_or(Phase::Receiving, |(_, phase)| *phase)
     }
+
+    /// What is new for who has seen the event `seen`. It is decided and numbered in one step, so that nothing happens in
+    /// between.
+    fn news(&mut self, seen: u64, is_due: bool, elapsed: Duration) -> News {
+        match self.phases.iter().find(|(number, _)| *number > seen) {
+            Some((number, phase)) => News::Phase(*number, *phase),
+            None if self.phase() == Phase::Ended => News::Over,
+            None if is_due => News::Progress(self.next_number(elapsed)),
+            None => News::None,
+        }
+    }
+
+    /// The number of an event that happens now, above all before it: milliseconds since the start, about.
+    fn next_number(&mut self, elapsed: Duration) -> u64 {
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        self.last_number = millis.max(self.last_number + 1);
+        self.last_number
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum News {
+    Phase(u64, Phase),
+    Progress(u64),
+    Over,
+    None,
 }
 
 /// Something to tell those who follow a load. Numbers grow, so that who was away can say what was seen.
@@ -126,6 +154,7 @@ impl Load {
             started: Instant::now(),
             state: Mutex::new(LoadState {
                 phases: vec![(1, Phase::Receiving)],
+                last_number: 1,
                 phase_started: Instant::now(),
                 ended: None,
             }),
@@ -145,17 +174,12 @@ impl Load {
     pub(crate) fn enter(&self, phase: Phase) -> (Phase, Duration) {
         let mut state = self.state();
         let before = (state.phase(), state.phase_started.elapsed());
-        let number = self.number().max(state.phases.last().map_or(0, |(last, _)| last + 1));
+        let number = state.next_number(self.elapsed());
         state.phases.push((number, phase));
         state.phase_started = Instant::now();
         drop(state);
         self.phases.send_replace(());
         before
-    }
-
-    /// The number of an event that happens now: milliseconds since the start.
-    fn number(&self) -> u64 {
-        u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Enters what became of it.
@@ -187,22 +211,22 @@ impl Load {
     /// it is, at the latest after `patience`. Nothing where the end was seen.
     pub(crate) async fn next_event(&self, seen: u64, patience: Duration) -> Option<Event> {
         let mut phases = self.phases.subscribe();
+        let mut is_due = false;
         loop {
-            let next = self.state().phases.iter().find(|(number, _)| *number > seen).copied();
-            match next {
-                Some((number, Phase::Ended)) => {
+            match self.state().news(seen, is_due, self.elapsed()) {
+                News::Phase(number, Phase::Ended) => {
                     return Some(Event { number, name: Phase::Ended.name(), data: self.to_json() });
                 }
-                Some((number, phase)) => {
+                News::Phase(number, phase) => {
                     return Some(Event { number, name: "phase", data: json!({ "phase": phase.name() }) });
                 }
-                None if self.phase() == Phase::Ended => return None,
-                None => {}
+                News::Progress(number) => {
+                    return Some(Event { number, name: "progress", data: self.to_json() });
+                }
+                News::Over => return None,
+                News::None => {}
             }
-            if tokio::time::timeout(patience, phases.changed()).await.is_err() {
-                let number = self.number().max(seen + 1);
-                return Some(Event { number, name: "progress", data: self.to_json() });
-            }
+            is_due = tokio::time::timeout(patience, phases.changed()).await.is_err();
         }
     }
 
