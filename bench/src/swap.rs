@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Swap) -> anyhow::Result<()> {
     files.iter().try_for_each(|file| site.load(file))?;
     lines.insert("mariadb, idle", site.gaps(SWAPS)?);
     lines.insert("mariadb, behind a slow reader", site.behind_a_slow_reader(&database)?);
-    let readers = site.readers_of_a_load(&wrk, &draws, &files[0])?;
+    let readers = site.readers_of_a_load(&wrk, &draws, &files[1])?;
     let machine = Machine::look(&wrk.version, Some(server.execute("SELECT VERSION()")));
     let report = report(arguments, &machine, &lines, &readers);
     println!("{report}");
