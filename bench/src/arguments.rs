@@ -1,8 +1,12 @@
 //! What can be typed.
 
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::readme;
 
 /// Measures Tableswap against what it could be at best, on one machine and in turns.
 #[derive(Debug, Parser)]
@@ -49,12 +53,33 @@ pub(crate) struct Lookup {
     /// Measure these contenders alone; bare, to which all others are compared, is always one of them.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Where data and draws are kept for the next run.
+    #[command(flatten)]
+    pub(crate) places: Places,
+}
+
+/// Where a measurement finds its files and leaves its tables.
+#[derive(Debug, Args)]
+pub(crate) struct Places {
+    /// Where files are kept for the next run.
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
-    pub(crate) dir: PathBuf,
+    dir: PathBuf,
     /// Print the tables and leave bench/README.md as it is.
     #[arg(long)]
-    pub(crate) no_write: bool,
+    no_write: bool,
+}
+
+impl Places {
+    /// The directory of the files; the servers have working directories of their own.
+    pub(crate) fn dir(&self) -> io::Result<PathBuf> {
+        fs::create_dir_all(&self.dir)?;
+        self.dir.canonicalize()
+    }
+
+    /// Shows the tables of a command.
+    pub(crate) fn publish(&self, command: &str, report: &str) -> anyhow::Result<()> {
+        println!("{report}");
+        if self.no_write { Ok(()) } else { readme::replace(command, report) }
+    }
 }
 
 /// What `load` takes.
@@ -72,12 +97,8 @@ pub(crate) struct Load {
     /// The same for MariaDB.
     #[arg(long, default_value_t = 50_000_000)]
     pub(crate) large_mariadb: usize,
-    /// Where files are kept for the next run.
-    #[arg(long, value_name = "DIR", default_value = "target/bench")]
-    pub(crate) dir: PathBuf,
-    /// Print the tables and leave bench/README.md as it is.
-    #[arg(long)]
-    pub(crate) no_write: bool,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 impl Load {
@@ -100,12 +121,8 @@ pub(crate) struct Swap {
     /// How many promotions each version has.
     #[arg(long, default_value_t = 10_000_000)]
     pub(crate) rows: usize,
-    /// Where files are kept for the next run.
-    #[arg(long, value_name = "DIR", default_value = "target/bench")]
-    pub(crate) dir: PathBuf,
-    /// Print the tables and leave bench/README.md as it is.
-    #[arg(long)]
-    pub(crate) no_write: bool,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 impl Swap {

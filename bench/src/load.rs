@@ -6,7 +6,6 @@ mod report;
 mod watched;
 mod ways;
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::ensure;
@@ -15,7 +14,6 @@ use testkit::MariaDb;
 use crate::arguments::Load;
 use crate::machine::Machine;
 use crate::programs::Programs;
-use crate::readme;
 use crate::stores;
 use files::Files;
 use report::Report;
@@ -31,16 +29,14 @@ pub(crate) struct Turn {
 
 pub(crate) fn run(arguments: &Load) -> anyhow::Result<()> {
     ensure!(arguments.turns > 0, "at least one turn is needed");
-    fs::create_dir_all(&arguments.dir)?;
-    let (dir, programs) = (arguments.dir.canonicalize()?, Programs::find()?);
+    let (dir, programs) = (arguments.places.dir()?, Programs::find()?);
     let server = MariaDb::start_with(&stores::FOR_LOADS);
     let bench =
         Bench { arguments, ways: Ways { programs: &programs, server: &server, dir: &dir }, dir: dir.clone() };
     let turns = bench.measure(&programs)?;
     let machine = Machine::look("", Some(server.execute("SELECT VERSION()")));
     let report = Report { arguments, machine: &machine, turns: &turns }.text();
-    println!("{report}");
-    if arguments.no_write { Ok(()) } else { readme::replace("load", &report) }
+    arguments.places.publish("load", &report)
 }
 
 struct Bench<'a> {

@@ -24,7 +24,6 @@ use crate::lookup::running::Running;
 use crate::machine::Machine;
 use crate::numbers::grouped;
 use crate::programs::Programs;
-use crate::readme;
 use crate::stores::{Source, Stores};
 use crate::wrk::{Load, Measured, THREADS, Wrk};
 
@@ -50,8 +49,7 @@ pub(crate) fn run(arguments: &Lookup) -> anyhow::Result<()> {
     fs::write(plan.dir.join("turns.csv"), results.csv())?;
     let machine = Machine::look(&plan.wrk.version, stores.mariadb_version());
     let report = plan.report(&machine, &results);
-    println!("{report}");
-    if arguments.no_write { Ok(()) } else { readme::replace("lookup", &report) }
+    arguments.places.publish("lookup", &report)
 }
 
 /// To what is allowed at most, also for every process that is started from here.
@@ -76,9 +74,7 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(arguments: &'a Lookup, contenders: Vec<&'static Contender>) -> anyhow::Result<Plan<'a>> {
-        fs::create_dir_all(&arguments.dir)?;
-        // The servers have working directories of their own.
-        let dir = arguments.dir.canonicalize()?;
+        let dir = arguments.places.dir()?;
         let mut connections = [&arguments.connections[..], &MORE_CONNECTIONS].concat();
         connections.sort_unstable();
         connections.dedup();

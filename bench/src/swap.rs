@@ -19,7 +19,6 @@ use crate::draws::Draw;
 use crate::machine::Machine;
 use crate::numbers::{counted, grouped, median};
 use crate::programs::Programs;
-use crate::readme;
 use crate::stores::{FOR_LOADS, start_updater};
 use crate::wrk::{Load, Measured, Wrk};
 
@@ -34,8 +33,7 @@ const CONNECTIONS: usize = 64;
 const WINDOW_SECONDS: usize = 3;
 
 pub(crate) fn run(arguments: &Swap) -> anyhow::Result<()> {
-    fs::create_dir_all(&arguments.dir)?;
-    let (dir, programs) = (arguments.dir.canonicalize()?, Programs::find()?);
+    let (dir, programs) = (arguments.places.dir()?, Programs::find()?);
     let wrk = Wrk::prepare(&dir)?;
     let files = files(&dir, arguments.rows, &programs)?;
     let draws = dir.join("swap.draws");
@@ -60,8 +58,7 @@ pub(crate) fn run(arguments: &Swap) -> anyhow::Result<()> {
     let readers = site.readers_of_a_load(&wrk, &draws, &files[1])?;
     let machine = Machine::look(&wrk.version, Some(server.execute("SELECT VERSION()")));
     let report = report(arguments, &machine, &lines, &readers);
-    println!("{report}");
-    if arguments.no_write { Ok(()) } else { readme::replace("swap", &report) }
+    arguments.places.publish("swap", &report)
 }
 
 /// Two files with the same ids and one more in the second.

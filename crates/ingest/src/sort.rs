@@ -30,7 +30,7 @@ pub(crate) use row::RowRef;
 use run::{Run, Scratch};
 pub(crate) use sorted::Sorted;
 
-/// So many runs are merged at once at most; with the usual memory that is enough for ten billion promotions.
+/// So many runs are merged at once at most; with the usual memory that is enough for 2.9 billion promotions.
 const RUNS_MAX: usize = 4096;
 /// A run's index has an entry about every so many bytes.
 const INDEX_BYTES: usize = 256 << 10;

@@ -19,6 +19,8 @@ use crate::{Manners, Result};
 /// From so many look-ups a second on the database has readers; coalesced, that is some hundred requests a second.
 const READING: f64 = 50.0;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Where a look failed, the next is a while later.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// One in so many turns shows how long the database takes.
 const TURNS_PER_TRIAL: u64 = 64;
 
@@ -29,7 +31,7 @@ pub(super) async fn watch(store: Arc<Mariadb>, manners: Manners) {
             // The load itself will find out if the database is away.
             warn!(%error, "cannot see whether there are readers");
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -90,8 +92,7 @@ impl Turns {
         }
         // It is never closed.
         let permit = self.alone.acquire().await.ok();
-        let is_known = self.mebibyte_nanos.load(Ordering::Relaxed) > 0;
-        if !is_known || self.taken.fetch_add(1, Ordering::Relaxed).is_multiple_of(TURNS_PER_TRIAL) {
+        if self.taken.fetch_add(1, Ordering::Relaxed).is_multiple_of(TURNS_PER_TRIAL) {
             return Turn::Trial(permit, Instant::now());
         }
         Turn::Gentle(permit)

@@ -1,5 +1,6 @@
 //! What only MariaDB can do to us.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dataset::RowBatch;
@@ -153,6 +154,44 @@ async fn ranges_that_are_loaded_at_once_are_one_version() {
     staging.verify(counts(4)).await.unwrap().publish(|| true).await.unwrap();
     let reader = fixture.reader().await;
     assert_eq!(fixture.ask(&reader, &["a", "b", "c", "d", "e"]).await.matches("stock").count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_beside_readers_gives_way_and_is_whole() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let reader = fixture.reader().await;
+    let publisher = fixture.store.publisher("items").await.unwrap();
+    let manners = publisher.manners().unwrap().clone();
+    let is_over = AtomicBool::new(false);
+    let read = async {
+        while !is_over.load(Ordering::Relaxed) {
+            fixture.ask(&reader, &["a", "b"]).await;
+        }
+    };
+    let loaded = async {
+        until(|| manners.give_way()).await;
+        let keys: Vec<String> = (0..6000).map(|n| format!("{n:06};2;")).collect();
+        let rows: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (sender, range) = mpsc::channel(1);
+        let mut staging = publisher.stage(fixture.new_version()).await.unwrap();
+        let sent = async {
+            // One batch shows how long the database takes, and the others come in pieces.
+            for some in rows.chunks(2000) {
+                sender.send(batch(&fixture.dataset.schema, some)).await.unwrap();
+            }
+            drop(sender);
+        };
+        let (filled, ()) = tokio::join!(staging.fill(vec![range]), sent);
+        filled.unwrap();
+        let given_way = manners.give_way();
+        staging.verify(counts(6000)).await.unwrap().publish(|| true).await.unwrap();
+        is_over.store(true, Ordering::Relaxed);
+        given_way
+    };
+    let ((), given_way) = tokio::join!(read, loaded);
+    assert!(given_way);
+    assert_eq!(fixture.ask(&reader, &["000000", "005999"]).await.matches("\"stock\":2").count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
