@@ -18,7 +18,8 @@ run: compiler
 # make test -----------------------------------------------------------------------------------------------------------
 
 test: compiler tools check
-	cargo test --workspace
+	# A test that hangs fails, and its name is in what was printed.
+	timeout 30m cargo test --workspace
 
 # make bench ----------------------------------------------------------------------------------------------------------
 

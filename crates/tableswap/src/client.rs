@@ -12,6 +12,9 @@ use ureq::{Agent, SendBody};
 use crate::Error;
 use crate::arguments::Servers;
 
+/// How long events are listened to on one connection.
+const EVENTS: Duration = Duration::from_secs(30);
+
 /// A client of the servers.
 pub(crate) struct Client<'a> {
     agent: Agent,
@@ -85,7 +88,11 @@ impl<'a> Client<'a> {
     /// The events of a load that come after the event `seen`, as they are written.
     pub(crate) fn events(&self, load: &str, seen: u64) -> Result<Events, Error> {
         let url = format!("{}/loads/{load}/events", self.servers.updater.trim_end_matches('/'));
-        let response = self.agent.get(&url).header("last-event-id", seen.to_string()).call();
+        let request = self.agent.get(&url).header("last-event-id", seen.to_string());
+        // They never end where the updater hangs, so they are asked for anew now and then.
+        let request =
+            request.config().timeout_recv_response(Some(EVENTS)).timeout_recv_body(Some(EVENTS)).build();
+        let response = request.call();
         let response = response.map_err(|error| unreachable(&url, error))?;
         let status = response.status().as_u16();
         if status != 200 {

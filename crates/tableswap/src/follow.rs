@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value as Json;
@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use crate::Error;
 use crate::client::{Client, Events};
 
-/// How often the events are asked for again where they broke off, a second apart.
-const TRIES: u32 = 30;
+/// For so long the events are asked for again, a second apart, where nothing new comes.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The bar; without a terminal there is none.
 pub(crate) struct Bar(ProgressBar);
@@ -72,8 +72,9 @@ impl Drop for Bar {
 
 /// Follows a load to its end, and returns it as it is then.
 pub(crate) fn follow(client: &Client<'_>, load: &str, bar: &Bar) -> Result<Json, Error> {
-    let (mut seen, mut tries) = (0, 0);
+    let (mut seen, mut heard) = (0, Instant::now());
     loop {
+        let before = seen;
         let broken = match client.events(load, seen) {
             Ok(events) => match read(events, &mut seen, bar) {
                 Some(ended) => return Ok(ended),
@@ -82,8 +83,10 @@ pub(crate) fn follow(client: &Client<'_>, load: &str, bar: &Bar) -> Result<Json,
             Err(error @ Error::Refused(_)) => return Err(error),
             Err(error) => error,
         };
-        tries += 1;
-        if tries > TRIES {
+        if seen != before {
+            heard = Instant::now();
+        }
+        if heard.elapsed() > PATIENCE {
             return Err(broken);
         }
         sleep(Duration::from_secs(1));

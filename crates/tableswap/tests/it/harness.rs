@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 use testkit::http::{self, Response};
 use testkit::{Database, MariaDb, Server, free_port};
+
+/// What a command may take.
+const COMMAND_PATIENCE: Duration = Duration::from_mins(3);
 
 /// Where versions live.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -121,7 +126,18 @@ impl Site {
             .unwrap();
         // A command that does not read its input may be gone already.
         let _ = child.stdin.take().unwrap().write_all(input);
-        child.wait_with_output().unwrap()
+        let id = child.id().to_string();
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        // One that hangs is killed, and its exit is not what the test expects.
+        let watch = std::thread::spawn(move || {
+            if ended.recv_timeout(COMMAND_PATIENCE).is_err_and(|error| error == RecvTimeoutError::Timeout) {
+                Command::new("kill").args(["-KILL", &id]).status().unwrap();
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(done);
+        watch.join().unwrap();
+        output
     }
 
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
@@ -147,7 +163,7 @@ pub(crate) fn until(come: impl Fn() -> bool) {
         if come() {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     panic!("it did not come within a minute");
 }

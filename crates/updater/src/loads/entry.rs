@@ -213,7 +213,9 @@ impl Load {
         let mut phases = self.phases.subscribe();
         let mut is_due = false;
         loop {
-            match self.state().news(seen, is_due, self.elapsed()) {
+            // The lock is free again before the load is shown, which takes it too.
+            let news = self.state().news(seen, is_due, self.elapsed());
+            match news {
                 News::Phase(number, Phase::Ended) => {
                     return Some(Event { number, name: Phase::Ended.name(), data: self.to_json() });
                 }
