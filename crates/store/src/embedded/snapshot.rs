@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -146,6 +145,8 @@ struct Unfinished {
     builder: Builder,
     bytes: Vec<u8>,
     last_key: Vec<u8>,
+    /// How many blocks were put since pages were let go of.
+    put: usize,
 }
 
 /// Address space for a file that grows; it costs neither memory nor disk.
@@ -153,7 +154,7 @@ const WRITE_MAP_BYTES: usize = 1 << 40;
 /// The longest key: a text of 255 characters.
 const KEY_BYTES_MAX: usize = 255 * 4;
 
-/// So many blocks are looked at before their pages are let go.
+/// After so many blocks their pages are let go of.
 const BLOCKS_MAPPED: usize = 1 << 12;
 
 impl Writer {
@@ -182,6 +183,10 @@ impl Writer {
             unfinished.last_key.extend_from_slice(key);
         }
         txn.commit()?;
+        if unfinished.put >= BLOCKS_MAPPED {
+            unfinished.put = 0;
+            self.unmap()?;
+        }
         self.room.lock().unwrap_or_else(PoisonError::into_inner).make(self.used_bytes()?)
     }
 
@@ -206,15 +211,11 @@ impl Writer {
         self.room.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.used_bytes()?)?;
         self.env.force_sync()?;
         let txn = self.env.read_txn()?;
-        let (mut rows, mut seen, page_bytes) = (0, None::<Range<usize>>, self.page_bytes()?);
+        let mut rows = 0;
         for (at, block) in self.blocks.iter(&txn)?.enumerate() {
-            let (name, bytes) = block?;
-            rows += Block::read((name, bytes))?.rows() as u64;
-            let (start, end) = (bytes.as_ptr().expose_provenance(), bytes.as_ptr().addr() + bytes.len());
-            let all = seen.get_or_insert(start..end);
-            *all = all.start.min(start)..all.end.max(end);
+            rows += Block::read(block?)?.rows() as u64;
             if at % BLOCKS_MAPPED == BLOCKS_MAPPED - 1 {
-                seen.take().into_iter().for_each(|pages| unmap(pages, page_bytes));
+                self.unmap()?;
             }
         }
         drop(txn);
@@ -222,18 +223,27 @@ impl Writer {
         Ok(rows)
     }
 
+    /// Lets go of the pages of the file that were looked at: they stay in the kernel's memory and do not count as ours.
+    /// Where they are large, a look at one byte brings two mebibytes.
+    #[expect(unsafe_code, reason = "LMDB does not let go of its pages")]
+    fn unmap(&self) -> Result<()> {
+        let txn = self.env.read_txn()?;
+        let (Some((_, first)), Some((_, last))) = (self.blocks.first(&txn)?, self.blocks.last(&txn)?) else {
+            return Ok(());
+        };
+        // The map is one piece, and both are in it.
+        let start = first.as_ptr().expose_provenance();
+        let start = start - start % self.page_bytes()?;
+        let length = last.as_ptr_range().end.addr().saturating_sub(start);
+        if let Some(at) = NonNull::new(ptr::with_exposed_provenance_mut(start)) {
+            // SAFETY: the map is of a file and only read, so a page that is gone comes back when it is looked at.
+            let _ = unsafe { madvise(at, length, MmapAdvise::MADV_DONTNEED) };
+        }
+        Ok(())
+    }
+
     pub(super) fn close(self) {
         self.env.prepare_for_closing().wait();
-    }
-}
-
-/// Lets go of pages of a file that were looked at: they stay in the kernel's memory and do not count as ours.
-#[expect(unsafe_code, reason = "LMDB does not let go of its pages")]
-fn unmap(pages: Range<usize>, page_bytes: usize) {
-    let start = pages.start - pages.start % page_bytes;
-    if let Some(at) = NonNull::new(ptr::with_exposed_provenance_mut(start)) {
-        // SAFETY: the map is of a file and only read, so a page that is gone comes back when it is looked at.
-        let _ = unsafe { madvise(at, pages.end - start, MmapAdvise::MADV_DONTNEED) };
     }
 }
 
@@ -241,6 +251,7 @@ impl Unfinished {
     /// Puts the block into the file; `next` is the key that comes behind it.
     fn put(&mut self, blocks: &Blocks, txn: &mut RwTxn<'_>, next: Option<&[u8]>) -> Result<()> {
         self.builder.finish(&mut self.bytes)?;
+        self.put += 1;
         let name = next.map_or(self.last_key.as_slice(), |next| block::name(&self.last_key, next));
         Ok(blocks.put_with_flags(txn, PutFlags::APPEND, name, &self.bytes)?)
     }
