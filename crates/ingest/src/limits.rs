@@ -27,7 +27,7 @@ impl Default for Limits {
             record_bytes_max: 1 << 20,
             rows_max: 10_000_000_000,
             report_rows_max: 10_000,
-            sort_memory_bytes: 256 << 20,
+            sort_memory_bytes: 128 << 20,
         }
     }
 }

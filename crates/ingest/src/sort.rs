@@ -30,12 +30,13 @@ pub(crate) use row::RowRef;
 use run::{Run, Scratch};
 pub(crate) use sorted::Sorted;
 
-/// So many runs are merged at once at most; with the usual memory that is enough for 2.9 billion promotions.
+/// So many runs are merged at once at most; with the usual memory that is enough for 1.4 billion promotions.
 const RUNS_MAX: usize = 4096;
 /// A run's index has an entry about every so many bytes.
 const INDEX_BYTES: usize = 256 << 10;
 
-/// Buffers share the memory: one fills, two are sorted, and the others are left for reading the runs.
+/// Buffers share the memory: one fills, two are sorted, and others wait. Afterwards the last one stays, and half of the
+/// memory is for reading the runs.
 const BUFFERS: usize = 8;
 const SORTING_MAX: usize = 2;
 
@@ -139,7 +140,7 @@ impl Sort {
     /// Makes one run of all, in a new file; the old one goes.
     async fn unite(&mut self) -> Result<(), Error> {
         let (runs, memory_bytes, index_bytes) =
-            (mem::take(&mut self.runs), self.memory_bytes / 2, self.index_bytes());
+            (mem::take(&mut self.runs), read_bytes(self.memory_bytes), self.index_bytes());
         let work_dir = self.work_dir.clone();
         let unite = move || -> io::Result<(Run, Scratch)> {
             let scratch = Scratch::new(&work_dir)?;
@@ -163,13 +164,18 @@ impl Sort {
 
     /// As many as can be read at once.
     fn runs_max(&self) -> usize {
-        (self.memory_bytes / sorted::READ_BYTES.start()).clamp(16, RUNS_MAX)
+        (read_bytes(self.memory_bytes) / sorted::READ_BYTES.start()).clamp(16, RUNS_MAX)
     }
 
     /// With little memory a run is short, and has to be split all the same.
     fn index_bytes(&self) -> u64 {
         (self.memory_bytes / 64).min(INDEX_BYTES) as u64
     }
+}
+
+/// What of the memory is for reading runs, in however many ranges.
+pub(crate) fn read_bytes(memory_bytes: usize) -> usize {
+    memory_bytes / 2
 }
 
 #[cfg(test)]

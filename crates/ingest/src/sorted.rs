@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::rejects::{Refused, Rejects};
-use crate::sort::{Merge, RowRef};
+use crate::sort::{self, Merge, RowRef};
 use crate::{Error, Ingested, Progress};
 
 /// A batch is handed on when it is this large.
@@ -50,7 +50,8 @@ impl SortedRows {
         let Ingested { dataset, rejects, sorted, rows, progress, sort_memory_bytes, .. } = ingested;
         let worth_it = usize::try_from(rows / RANGE_ROWS_MIN).unwrap_or(usize::MAX).max(1);
         // It reads the beginning of every run.
-        let split = move || sorted.split(ranges.min(worth_it), sort_memory_bytes).map_err(Error::Work);
+        let memory_bytes = sort::read_bytes(sort_memory_bytes);
+        let split = move || sorted.split(ranges.min(worth_it), memory_bytes).map_err(Error::Work);
         let merges = tokio::task::spawn_blocking(split).await.map_err(|_| Error::Panicked)??;
         let rejects = Arc::new(Mutex::new(rejects));
         let start = |merge| {

@@ -27,7 +27,7 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// Take writes without a token on an address that others reach. Default: `false`.
     pub anonymous_writes: bool,
-    /// Memory for sorting, in bytes. Default: 256 MiB.
+    /// Memory for sorting, in bytes. Default: 128 MiB.
     pub sort_memory_bytes: usize,
     /// Bytes of one upload as they come. Default: 1 TiB.
     pub upload_bytes_max: u64,
