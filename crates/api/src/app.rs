@@ -11,7 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ThinData};
 use prometheus::Registry;
 use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError};
-use store::{LiveVersions, Reader, Store};
+use store::{Followed, Reader, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -59,7 +59,7 @@ impl App {
     pub fn build(config: Config) -> Result<Self, BuildError> {
         let Config { settings, store, registry } = config;
         let reader = store.reader();
-        registry.register(Box::new(LiveVersions::new(reader.clone())?))?;
+        registry.register(Box::new(Followed::new(reader.clone())?))?;
         let listener = service::bind(settings.listen)?;
         let address = listener.local_addr()?;
         let health = health(reader.clone());
@@ -105,7 +105,7 @@ fn serve(
     registry: &Registry,
 ) -> Result<Server, BuildError> {
     let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
-    let tls = service::tls_config("API", certificate, key)?;
+    let tls = service::tls_config("API", certificate, key, registry)?;
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
     let (places, cache_control) = (Places::new(settings.requests_max), settings.cache_control.clone());

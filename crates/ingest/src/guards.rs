@@ -42,6 +42,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All that [`Refusal::code`] can be.
+    pub const CODES: [&str; 4] = ["too-many-rejects", "empty-file", "too-few-rows", "shrunk"];
+
     /// The refusal as one word, for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 //! Nothing here is global: settings are read once and handed down, as are the registry of metrics and the token that
 //! says stop. So tests start a real server with values of their own.
 
+mod disks;
 mod exit;
 mod health;
 mod metrics;
@@ -14,6 +15,7 @@ pub mod settings;
 pub mod telemetry;
 mod tls;
 
+pub use disks::Disks;
 pub use exit::fail;
 pub use health::{Check, Health};
 pub use metrics::{HttpMetrics, InFlight, Recorder, registry};

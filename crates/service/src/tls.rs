@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use prometheus::{IntGauge, Registry};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -31,9 +32,12 @@ pub fn tls_config(
     section: &str,
     certificate: Option<&Path>,
     key: Option<&Path>,
+    registry: &Registry,
 ) -> Result<Option<ServerConfig>, TlsError> {
     let Some(files) = Files::of_settings(section, certificate, key)? else { return Ok(None) };
-    config(Watch::start(files)?).map(Some)
+    let watch = Watch::start(files)?;
+    registry.register(Box::new(watch.expires.clone()))?;
+    config(watch).map(Some)
 }
 
 fn config(watch: Watch) -> Result<ServerConfig, TlsError> {
@@ -85,13 +89,20 @@ struct Watch {
     /// What was broken at the last look, and may only have been half written.
     doubted: Option<Content>,
     in_use: Arc<ArcSwap<CertifiedKey>>,
+    /// When the first certificate of the chain in use ends.
+    expires: IntGauge,
 }
 
 impl Watch {
     fn start(files: Files) -> Result<Self, TlsError> {
         let judged = files.read();
-        let in_use = Arc::new(ArcSwap::from_pointee(files.pair(&judged)?));
-        Ok(Self { files, judged, doubted: None, in_use })
+        let pair = files.pair(&judged)?;
+        let expires = IntGauge::new(
+            "tableswap_certificate_expires_timestamp_seconds",
+            "When the TLS certificate that is in use expires, in seconds since 1970.",
+        )?;
+        expires.set(pair::expires(&pair));
+        Ok(Self { files, judged, doubted: None, in_use: Arc::new(ArcSwap::from_pointee(pair)), expires })
     }
 
     fn look(&mut self) {
@@ -102,6 +113,7 @@ impl Watch {
         }
         match self.files.pair(&content) {
             Ok(pair) => {
+                self.expires.set(pair::expires(&pair));
                 self.in_use.store(Arc::new(pair));
                 self.judged = content;
                 info!(certificate = %self.files.certificate.display(), "the new TLS certificate is in use");
@@ -123,7 +135,7 @@ impl Watch {
 mod tests {
     use std::fs;
 
-    use rcgen::generate_simple_self_signed;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd, generate_simple_self_signed};
     use tempfile::TempDir;
 
     use super::*;
@@ -161,6 +173,24 @@ mod tests {
         watch.look();
         assert!(watch.doubted.is_none() && watch.judged == watch.files.read());
         assert_ne!(watch.in_use.load().cert, first.cert);
+    }
+
+    #[test]
+    fn the_end_of_the_certificate_in_use_is_shown() {
+        let directory = TempDir::new().unwrap();
+        let pair_until = |year| {
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_after = date_time_ymd(year, 1, 1);
+            let key = KeyPair::generate().unwrap();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let ((certificate, key), (next_certificate, next_key)) = (pair_until(2030), pair_until(2031));
+        write(&directory, Some(&certificate), Some(&key));
+        let mut watch = watch(&directory);
+        assert_eq!(watch.expires.get(), 1_893_456_000);
+        write(&directory, Some(&next_certificate), Some(&next_key));
+        watch.look();
+        assert_eq!(watch.expires.get(), 1_924_992_000);
     }
 
     #[test]

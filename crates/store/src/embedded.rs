@@ -40,6 +40,10 @@ impl Embedded {
         Ok(Arc::new(Self { root, snapshots, metrics: metrics.clone() }))
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         fs::read_dir(&self.root).map(drop).map_err(|error| Error::Unavailable(error.into()))
     }

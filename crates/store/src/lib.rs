@@ -15,12 +15,13 @@ mod publisher;
 mod reader;
 mod settings;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{Error, Result};
 pub use ledger::{Counts, Entry, NewVersion, State};
 pub use manners::Manners;
-pub use metrics::{LiveVersions, Metrics, MetricsError};
+pub use metrics::{Followed, Metrics, MetricsError};
 pub use publisher::{LiveRows, Published, Publisher, Rows, Staged, Staging};
 pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader};
 pub use settings::{Settings, StoreUrl};
@@ -44,6 +45,14 @@ impl Store {
             StoreUrl::Embedded(root) => Self::Embedded(embedded::Embedded::open(root, metrics)?),
             StoreUrl::Mariadb(address) => Self::Mariadb(mariadb::Mariadb::open(address, settings, metrics)),
         })
+    }
+
+    /// Where on this machine versions live, if that is where they do.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Embedded(store) => Some(store.root()),
+            Self::Mariadb(_) => None,
+        }
     }
 
     /// Whether the store can be reached.

@@ -94,18 +94,20 @@ impl Metrics {
     }
 }
 
-/// Shows the live versions that a reader follows.
-pub struct LiveVersions {
+/// Shows what a reader follows: the live versions, and the servers in which they are.
+pub struct Followed {
     reader: Reader,
     version: IntGaugeVec,
     rows: IntGaugeVec,
     published: IntGaugeVec,
+    servers: IntGaugeVec,
 }
 
-impl LiveVersions {
+impl Followed {
     /// Takes the reader that knows them.
     pub fn new(reader: Reader) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["dataset"]);
+        let labelled = |name: &str, help: &str, label| IntGaugeVec::new(Opts::new(name, help), &[label]);
+        let gauge = |name: &str, help: &str| labelled(name, help, "dataset");
         Ok(Self {
             reader,
             version: gauge("tableswap_live_version", "Number of the live version.")?,
@@ -114,15 +116,20 @@ impl LiveVersions {
                 "tableswap_live_published_timestamp_seconds",
                 "When the live version was first published, in seconds since 1970.",
             )?,
+            servers: labelled(
+                "tableswap_store_servers",
+                "Databases that look-ups can use (in) and cannot use now (out).",
+                "state",
+            )?,
         })
     }
 
-    fn all(&self) -> [&IntGaugeVec; 3] {
-        [&self.version, &self.rows, &self.published]
+    fn all(&self) -> [&IntGaugeVec; 4] {
+        [&self.version, &self.rows, &self.published, &self.servers]
     }
 }
 
-impl Collector for LiveVersions {
+impl Collector for Followed {
     fn desc(&self) -> Vec<&Desc> {
         self.all().into_iter().flat_map(Collector::desc).collect()
     }
@@ -135,6 +142,10 @@ impl Collector for LiveVersions {
             self.rows.with_label_values(&dataset).set(number(live.rows));
             let published = live.published_at.map_or(0, |time| time.timestamp());
             self.published.with_label_values(&dataset).set(published);
+        }
+        if let Some(servers) = self.reader.servers() {
+            self.servers.with_label_values(&["in"]).set(servers.fit);
+            self.servers.with_label_values(&["out"]).set(servers.unfit);
         }
         self.all().into_iter().flat_map(Collector::collect).collect()
     }

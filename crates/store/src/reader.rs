@@ -20,6 +20,13 @@ pub enum Reader {
     Mariadb(Arc<mariadb::Reader>),
 }
 
+/// How many databases look-ups can use, and cannot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Servers {
+    pub(crate) fit: i64,
+    pub(crate) unfit: i64,
+}
+
 /// A live version, as readers know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
@@ -99,6 +106,14 @@ impl Reader {
         match self {
             Self::Embedded(reader) => reader.check(),
             Self::Mariadb(reader) => reader.check(),
+        }
+    }
+
+    /// How many databases it can use; on files there is none.
+    pub(crate) fn servers(&self) -> Option<Servers> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Mariadb(reader) => Some(reader.servers()),
         }
     }
 

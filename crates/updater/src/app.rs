@@ -11,8 +11,8 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use dataset::{Dataset, Datasets, DefinitionError};
 use prometheus::Registry;
-use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError};
-use store::{LiveVersions, Reader, Store};
+use service::{Disks, Health, HttpMetrics, Recorder, StopTimes, TlsError};
+use store::{Followed, Reader, Store};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -110,16 +110,22 @@ impl App {
         let work_dir = |source| BuildError::WorkDir { path: settings.work_dir.clone(), source };
         let runtime = LoadRuntime::start(settings.load_nice).map_err(BuildError::Threads)?;
         let reader = store.reader();
-        registry.register(Box::new(LiveVersions::new(reader.clone())?))?;
+        registry.register(Box::new(Followed::new(reader.clone())?))?;
+        let (datasets, metrics) = (datasets(&settings)?, Metrics::register(&registry)?);
+        datasets.iter().for_each(|dataset| metrics.expect(&dataset.name));
+        let work_place = Some(("work", settings.work_dir.clone()));
+        let versions_place = store.directory().map(|directory| ("versions", directory.to_owned()));
         let shared = Arc::new(Shared {
-            datasets: datasets(&settings)?,
+            datasets,
             loads: Loads::open(&settings.work_dir).map_err(work_dir)?,
             runtime: runtime.handle().clone(),
-            metrics: Metrics::register(&registry)?,
+            metrics,
             reader,
             store,
             settings,
         });
+        // Its directories are there by now.
+        registry.register(Box::new(Disks::new(work_place.into_iter().chain(versions_place))?))?;
         let listener = service::bind(shared.settings.listen)?;
         let address = listener.local_addr()?;
         let health = health(shared.store.clone());
@@ -170,7 +176,7 @@ fn serve(
 ) -> Result<Server, BuildError> {
     let settings = &shared.settings;
     let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
-    let tls = service::tls_config("UPDATER", certificate, key)?;
+    let tls = service::tls_config("UPDATER", certificate, key, registry)?;
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
     let (workers, stop_wait) = (shared.settings.workers, shared.settings.stop_wait_seconds);

@@ -104,7 +104,22 @@ impl Failure {
             Self::Ingest(_) | Self::Store(_) | Self::Panicked => "failed",
         }
     }
+
+    /// What refused the file, if it was refused.
+    fn guard(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { refusal, .. } => Some(refusal.code()),
+            Self::Ingest(_) => (self.outcome() == "refused").then_some(UNREADABLE),
+            Self::Store(_) | Self::Cancelled | Self::Panicked => None,
+        }
+    }
 }
+
+/// All that can become of a load.
+pub(crate) const OUTCOMES: [&str; 8] =
+    ["published", "unchanged", "dry_run", "refused", "busy", "cancelled", "broken_off", "failed"];
+/// What stands for a guard where a file cannot be read to its end.
+pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// What is known of a file once it was read.
 struct File {
@@ -146,6 +161,7 @@ impl Job {
             }
             Err(failure) => {
                 metrics.outcome(dataset, failure.outcome());
+                failure.guard().into_iter().for_each(|guard| metrics.refused(dataset, guard));
                 log_failure(&load, phase, failure);
             }
         }

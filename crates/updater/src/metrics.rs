@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use ingest::Rejects;
+use ingest::{Refusal, Rejects};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
+use crate::load::{OUTCOMES, UNREADABLE};
 use crate::loads::Phase;
 
 /// From a small file to a half hour.
@@ -16,6 +17,7 @@ pub(crate) struct Metrics {
     loads: IntCounterVec,
     phase_seconds: HistogramVec,
     rejected_rows: IntCounterVec,
+    refused: IntCounterVec,
 }
 
 impl Metrics {
@@ -24,19 +26,37 @@ impl Metrics {
         let seconds =
             HistogramOpts::new("tableswap_load_phase_seconds", "Seconds that a load spent in a phase.");
         let rejected = Opts::new("tableswap_rejected_rows_total", "Rows that were refused, by reason.");
+        let refused =
+            Opts::new("tableswap_refused_loads_total", "Files that were refused, by the guard that did.");
         let metrics = Self {
             loads: IntCounterVec::new(loads, &["dataset", "outcome"])?,
             phase_seconds: HistogramVec::new(seconds.buckets(BUCKETS.to_vec()), &["dataset", "phase"])?,
             rejected_rows: IntCounterVec::new(rejected, &["dataset", "reason"])?,
+            refused: IntCounterVec::new(refused, &["dataset", "guard"])?,
         };
         registry.register(Box::new(metrics.loads.clone()))?;
         registry.register(Box::new(metrics.phase_seconds.clone()))?;
         registry.register(Box::new(metrics.rejected_rows.clone()))?;
+        registry.register(Box::new(metrics.refused.clone()))?;
         Ok(metrics)
+    }
+
+    /// Shows what has not happened yet as zero, so that the first time is an increase.
+    pub(crate) fn expect(&self, dataset: &str) {
+        for outcome in OUTCOMES {
+            self.loads.with_label_values(&[dataset, outcome]);
+        }
+        for guard in Refusal::CODES.into_iter().chain([UNREADABLE]) {
+            self.refused.with_label_values(&[dataset, guard]);
+        }
     }
 
     pub(crate) fn outcome(&self, dataset: &str, outcome: &str) {
         self.loads.with_label_values(&[dataset, outcome]).inc();
+    }
+
+    pub(crate) fn refused(&self, dataset: &str, guard: &str) {
+        self.refused.with_label_values(&[dataset, guard]).inc();
     }
 
     pub(crate) fn phase(&self, dataset: &str, phase: Phase, took: Duration) {

@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
+use x509_parser::parse_x509_certificate;
 
 /// Why there can be no TLS. What stands in a file is never part of it.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,9 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
+    /// A metric is registered twice, which is a defect.
+    #[error("cannot register the metrics of TLS")]
+    Metrics(#[from] prometheus::Error),
     /// The library has no version of TLS to offer, which is a defect.
     #[error("cannot set TLS up")]
     Setup(#[from] Error),
@@ -116,6 +120,14 @@ impl Files {
             Err(source) => Err(unusable(&self.certificate, source)),
         }
     }
+}
+
+/// When the first certificate of a chain to end does, in seconds since 1970; one that cannot tell has ended.
+pub(super) fn expires(pair: &CertifiedKey) -> i64 {
+    let ends = |certificate: &CertificateDer<'_>| {
+        parse_x509_certificate(certificate).map_or(0, |(_, parsed)| parsed.validity().not_after.timestamp())
+    };
+    pair.cert.iter().map(ends).min().unwrap_or_default()
 }
 
 fn bytes<'a>(path: &Path, read: &'a Result<Vec<u8>, ErrorKind>) -> Result<&'a [u8], TlsError> {

@@ -78,10 +78,10 @@ impl Drop for Site {
 
 fn server(tls: Option<(PathBuf, PathBuf)>) -> io::Result<(actix_web::dev::Server, Health, u16)> {
     let (certificate, key) = tls.unzip();
-    let tls = service::tls_config("API", certificate.as_deref(), key.as_deref()).unwrap();
+    let registry = service::registry().unwrap();
+    let tls = service::tls_config("API", certificate.as_deref(), key.as_deref(), &registry).unwrap();
     let listener = service::bind(([127, 0, 0, 1], 0).into())?;
     let port = listener.local_addr()?.port();
-    let registry = service::registry().unwrap();
     let metrics = HttpMetrics::register(&registry).unwrap();
     let health = Health::new(Arc::new(|| Box::pin(std::future::ready(Ok(())))));
     let asked = health.clone();

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::Duration;
 
+use prometheus::Registry;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 use testkit::http;
@@ -71,7 +72,7 @@ impl Files {
     /// Why there is no TLS with these files, here called DIR.
     fn refusal(&self, certificate: &str, key: &str) -> String {
         let (certificate, key) = (self.path(certificate), self.path(key));
-        let error = service::tls_config("API", Some(&certificate), Some(&key)).unwrap_err();
+        let error = service::tls_config("API", Some(&certificate), Some(&key), &Registry::new()).unwrap_err();
         service::chain(&error).replace(self.0.path().to_str().unwrap(), "DIR")
     }
 }
@@ -176,22 +177,34 @@ fn a_start_with_files_that_cannot_be_used_is_refused_and_they_are_named() {
 #[test]
 fn one_setting_without_the_other_is_refused_by_name() {
     let refusal = |certificate: Option<&str>, key: Option<&str>| {
-        service::tls_config("API", certificate.map(Path::new), key.map(Path::new)).unwrap_err().to_string()
+        service::tls_config("API", certificate.map(Path::new), key.map(Path::new), &Registry::new())
+            .unwrap_err()
+            .to_string()
     };
     insta::assert_snapshot!(refusal(Some("a"), None), @"TABLESWAP_API_TLS_CERTIFICATE_PATH is set but TABLESWAP_API_TLS_KEY_PATH is not: TLS needs both");
     insta::assert_snapshot!(refusal(None, Some("a")), @"TABLESWAP_API_TLS_KEY_PATH is set but TABLESWAP_API_TLS_CERTIFICATE_PATH is not: TLS needs both");
-    assert!(service::tls_config("API", None, None).unwrap().is_none());
+    assert!(service::tls_config("API", None, None, &Registry::new()).unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_key_is_never_shown() {
     let files = Files::of("a");
-    let config = service::tls_config("API", Some(&files.path("tls.crt")), Some(&files.path("tls.key")));
+    let config = service::tls_config(
+        "API",
+        Some(&files.path("tls.crt")),
+        Some(&files.path("tls.key")),
+        &Registry::new(),
+    );
     assert!(format!("{config:?}").contains("cert_resolver: Newest { .. }"));
     // A key that has lost its line ends is one long first line.
     let key = fs::read_to_string(files.path("tls.key")).unwrap().replace('\n', " ");
     fs::write(files.path("tls.key"), &key).unwrap();
-    let error = service::tls_config("API", Some(&files.path("tls.crt")), Some(&files.path("tls.key")));
+    let error = service::tls_config(
+        "API",
+        Some(&files.path("tls.crt")),
+        Some(&files.path("tls.key")),
+        &Registry::new(),
+    );
     let shown = format!("{error:?} {}", files.refusal("tls.crt", "tls.key"));
     let as_numbers = format!("{:?}", &key.as_bytes()[40..60]);
     assert!(shown.contains("no private key in PEM"), "{shown}");

@@ -15,6 +15,7 @@ use super::cache::{Cache, Kept};
 use super::connect::{Address, chain};
 use super::look::Floors;
 use super::node::{Failure, Node, Shared, Table};
+use crate::reader::Servers;
 use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings};
 
 /// How often a look-up is tried: again after a swap, and again on another server; but no more than twice as long as one
@@ -72,15 +73,24 @@ impl Reader {
 
     /// Whether any server can be read from.
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
-        let well = |node: &Arc<Node>| {
-            let seen = node.seen();
-            match node.trouble(&seen) {
-                Some(why) => Err(why.to_owned()),
-                None if seen.live.values().any(|table| self.is_behind(table)) => Err(BEHIND.to_owned()),
-                None => Ok(()),
-            }
-        };
-        if self.replicas.iter().any(|node| well(node).is_ok()) { Ok(()) } else { well(&self.primary) }
+        let is_well = |node: &Arc<Node>| self.check_node(node).is_ok();
+        if self.replicas.iter().any(is_well) { Ok(()) } else { self.check_node(&self.primary) }
+    }
+
+    fn check_node(&self, node: &Node) -> std::result::Result<(), String> {
+        let seen = node.seen();
+        match node.trouble(&seen) {
+            Some(why) => Err(why.to_owned()),
+            None if seen.live.values().any(|table| self.is_behind(table)) => Err(BEHIND.to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn servers(&self) -> Servers {
+        self.nodes().fold(Servers::default(), |servers, node| match self.check_node(node) {
+            Ok(()) => Servers { fit: servers.fit + 1, ..servers },
+            Err(_) => Servers { unfit: servers.unfit + 1, ..servers },
+        })
     }
 
     pub(crate) fn current(&self, dataset: &str) -> Option<u32> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use store::{Error, Reader, Settings, Store};
+use prometheus::core::Collector;
+use store::{Error, Followed, Reader, Settings, Store};
 use testkit::{Fault, FaultProxy, Replication};
 
 use crate::fixture::{Fixture, one, open_with, until};
@@ -51,6 +52,18 @@ impl Replicated {
     fn executed(&self, replica: usize) -> u64 {
         let status = self.servers.replica(replica).execute("SHOW GLOBAL STATUS LIKE 'Com_stmt_execute'");
         status.split_whitespace().last().unwrap().parse().unwrap()
+    }
+
+    /// How many servers can be read from and cannot, as the metrics say.
+    fn servers_in_and_out(&self) -> [String; 2] {
+        let families = Followed::new(self.reader.clone()).unwrap().collect();
+        let servers = families.iter().find(|family| family.name() == "tableswap_store_servers").unwrap();
+        let count = |state| {
+            let metric =
+                servers.get_metric().iter().find(|metric| metric.get_label()[0].value() == state).unwrap();
+            metric.get_gauge().get_value().to_string()
+        };
+        ["in", "out"].map(count)
     }
 
     /// Asks until both replicas are asked again.
@@ -159,10 +172,12 @@ async fn p9_a_replica_that_dies_or_hangs_or_comes_back_fails_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_primary_away_the_replicas_answer() {
     let it = Replicated::start().await;
+    assert_eq!(it.servers_in_and_out(), ["3", "0"]);
     it.servers.primary().kill();
     for _ in 0..100 {
         assert_eq!(it.version().await, 1);
     }
+    until(|| it.servers_in_and_out() == ["2", "1"]).await;
     assert!(it.reader.check().is_ok());
     assert!(it.store.check().await.is_err());
     it.servers.primary().restart();

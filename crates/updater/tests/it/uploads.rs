@@ -115,6 +115,11 @@ fn the_metrics_count_loads_and_rejects() {
     for line in [
         r#"tableswap_loads_total{dataset="items",outcome="published"} 1"#,
         r#"tableswap_loads_total{dataset="items",outcome="refused"} 1"#,
+        r#"tableswap_loads_total{dataset="items",outcome="failed"} 0"#,
+        r#"tableswap_refused_loads_total{dataset="items",guard="too-many-rejects"} 1"#,
+        r#"tableswap_refused_loads_total{dataset="items",guard="shrunk"} 0"#,
+        r#"tableswap_disk_free_bytes{place="work"} "#,
+        r#"tableswap_disk_free_bytes{place="versions"} "#,
         r#"tableswap_rejected_rows_total{dataset="items",reason="empty"} 1"#,
         r#"tableswap_load_phase_seconds_count{dataset="items",phase="publishing"} 1"#,
         r#"tableswap_live_version{dataset="items"} 1"#,
