@@ -10,7 +10,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ThinData};
 use prometheus::Registry;
-use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError};
+use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError, Traces};
 use store::{Followed, Reader, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub struct Config {
     pub store: Store,
     /// Where metrics are registered.
     pub registry: Registry,
+    /// Where traces are sent.
+    pub traces: Traces,
 }
 
 /// Why an api cannot start.
@@ -57,14 +59,13 @@ pub struct App {
 impl App {
     /// Builds and binds an api. Must be called within a multi-thread tokio runtime, which follows the live versions.
     pub fn build(config: Config) -> Result<Self, BuildError> {
-        let Config { settings, store, registry } = config;
-        let reader = store.reader();
-        registry.register(Box::new(Followed::new(reader.clone())?))?;
-        let listener = service::bind(settings.listen)?;
+        let reader = config.store.reader();
+        config.registry.register(Box::new(Followed::new(reader.clone())?))?;
+        let listener = service::bind(config.settings.listen)?;
         let address = listener.local_addr()?;
         let health = health(reader.clone());
-        let server = serve(listener, &settings, reader, &health, &registry)?;
-        let times = StopTimes { notice: Duration::from_secs(settings.stop_notice_seconds) };
+        let times = StopTimes { notice: Duration::from_secs(config.settings.stop_notice_seconds) };
+        let server = serve(listener, config, reader, &health)?;
         Ok(Self { address, server, health, times })
     }
 
@@ -99,18 +100,18 @@ fn health(reader: Reader) -> Health {
 
 fn serve(
     listener: TcpListener,
-    settings: &Settings,
+    config: Config,
     reader: Reader,
     health: &Health,
-    registry: &Registry,
 ) -> Result<Server, BuildError> {
+    let Config { settings, registry, traces, .. } = config;
     let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
-    let tls = service::tls_config("API", certificate, key, registry)?;
-    let metrics = HttpMetrics::register(registry)?;
-    let (health, registry) = (health.clone(), registry.clone());
+    let tls = service::tls_config("API", certificate, key, &registry)?;
+    let metrics = HttpMetrics::register(&registry)?;
+    let health = health.clone();
     let (places, cache_control) = (Places::new(settings.requests_max), settings.cache_control.clone());
     let server = HttpServer::new(move || {
-        let recorder = Recorder::new(&metrics);
+        let recorder = Recorder::new(&metrics, &traces);
         let cache_control = cache_control.clone().map(|value| value.0);
         let look_ups = LookUps::new(reader.clone(), recorder.clone(), places.clone(), cache_control);
         let app = actix_web::App::new()

@@ -20,7 +20,7 @@ use actix_web::{Error, HttpResponse};
 use futures_util::TryFutureExt;
 use futures_util::future::{BoxFuture, Either, LocalBoxFuture, MapOk};
 use percent_encoding::percent_decode_str;
-use service::{InFlight, Problem};
+use service::{Asked, InFlight, Problem};
 use store::{Looked, Outcome};
 
 use crate::look_up::LookUps;
@@ -135,7 +135,8 @@ fn answer<B>(
     start: Instant,
     outcome: Result<HttpResponse, Problem>,
 ) -> Response<EitherBody<B>> {
-    let response = service::answer(&look_ups.recorder, (PATTERN, request.method()), start, outcome);
+    let asked = Asked { handler: PATTERN, method: request.method(), headers: request.headers(), start };
+    let response = service::answer(&look_ups.recorder, asked, outcome);
     Response::from(response).map_body(|_, body| EitherBody::right(body))
 }
 

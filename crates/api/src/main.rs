@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use service::{Environment, telemetry};
 
 #[global_allocator]
@@ -17,11 +16,13 @@ fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let environment = Environment::from_process()?;
-    telemetry::init(&environment.section("LOG")?)?;
+    let settings: api::Settings = environment.section("API")?;
+    if service::is_probe() {
+        return Ok(service::probe(settings.listen, settings.tls_certificate_path.is_some()).await?);
+    }
+    let traces = telemetry::init(&environment, "tableswap-api")?;
     let registry = service::registry()?;
-    let metrics = store::Metrics::new()?;
-    metrics.register(&registry)?;
-    let store = store::Store::open(&environment.section("STORE")?, &metrics)?;
-    let app = api::App::build(api::Config { settings: environment.section("API")?, store, registry })?;
-    app.run(service::stop_on_signal()).await.context("the api stopped")
+    let store = store::Store::open(&environment.section("STORE")?, &store::Metrics::of(&registry)?)?;
+    let app = api::App::build(api::Config { settings, store, registry, traces: traces.clone() })?;
+    Ok(traces.stop_after(app.run(service::stop_on_signal())).await?)
 }

@@ -7,6 +7,7 @@ mod disks;
 mod exit;
 mod health;
 mod metrics;
+mod probe;
 mod problem;
 mod remainder;
 mod requests;
@@ -14,15 +15,18 @@ mod server;
 pub mod settings;
 pub mod telemetry;
 mod tls;
+mod traces;
 
 pub use disks::Disks;
 pub use exit::fail;
 pub use health::{Check, Health};
 pub use metrics::{HttpMetrics, InFlight, Recorder, registry};
+pub use probe::probe;
 pub use problem::{PROBLEM_JSON, Problem, chain};
-pub use requests::{answer, measure};
+pub use requests::{Asked, answer, measure};
 pub use server::{
     StopTimes, Takes, also_deleted, bind, configure, nothing_there, route, run, stop_on_signal,
 };
-pub use settings::{Environment, Secret, SettingsError};
+pub use settings::{Environment, Secret, SettingsError, is_probe};
 pub use tls::{TlsError, tls_config};
+pub use traces::{Trace, TraceSettings, Traces, TracesError};

@@ -20,7 +20,7 @@ use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Encoder, IntGauge, Registry, TextEncoder};
 
 use self::series::{Series, Sum};
-use crate::Problem;
+use crate::{Problem, Traces};
 
 /// Counts and times of requests.
 #[derive(Debug, Clone)]
@@ -109,14 +109,15 @@ impl Collector for HttpMetrics {
 #[derive(Debug)]
 pub struct Recorder {
     metrics: HttpMetrics,
+    pub(crate) traces: Traces,
     /// Those of this worker. They are few, so a search through them is quicker than a table.
     own: RefCell<Vec<Arc<Series>>>,
 }
 
 impl Recorder {
     /// For one worker.
-    pub fn new(metrics: &HttpMetrics) -> Rc<Self> {
-        Rc::new(Self { metrics: metrics.clone(), own: RefCell::default() })
+    pub fn new(metrics: &HttpMetrics, traces: &Traces) -> Rc<Self> {
+        Rc::new(Self { metrics: metrics.clone(), traces: traces.clone(), own: RefCell::default() })
     }
 
     /// Counts a request that was answered.
@@ -171,7 +172,7 @@ mod tests {
     fn a_series_is_counted_in_all_workers_together() {
         let registry = Registry::new();
         let metrics = HttpMetrics::register(&registry).unwrap();
-        for recorder in [Recorder::new(&metrics), Recorder::new(&metrics)] {
+        for recorder in [&metrics; 2].map(|metrics| Recorder::new(metrics, &Traces::default())) {
             for status in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND] {
                 recorder.record("/{dataset}/{key}", "GET", status, Duration::from_micros(90));
             }

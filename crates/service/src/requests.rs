@@ -9,12 +9,14 @@ use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse};
+use actix_web::{Error, HttpMessage, HttpResponse};
 use tracing::{debug, error};
 
 use crate::metrics::{InFlight, Recorder};
+use crate::traces::{Answered, sender_id};
 use crate::{Problem, chain, remainder};
 
 /// The middleware, for `App::wrap(from_fn(service::measure))`.
@@ -27,7 +29,8 @@ pub async fn measure<B: MessageBody + 'static>(
     };
     let method = method_label(request.method());
     let _in_flight = InFlight::new(&recorder);
-    let start = Instant::now();
+    let (start, trace) = (Instant::now(), recorder.traces.begin(request.headers(), request.method()));
+    request.extensions_mut().insert(trace.clone());
     let outcome = remainder::call(request, next).await.map(in_our_words);
     let (handler, status, failure) = match &outcome {
         Ok(response) => (response.request().match_pattern(), response.status(), response.response().error()),
@@ -35,25 +38,37 @@ pub async fn measure<B: MessageBody + 'static>(
     };
     let handler = handler.as_deref().unwrap_or("unmatched");
     if let Some(failure) = failure {
-        log(handler, method, status, failure);
+        log(handler, method, status, failure, || trace.id());
     }
+    trace.end_request(handler, status);
     recorder.record(handler, method, status, start.elapsed());
     outcome
 }
 
+/// A request outside of the routes.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What stands for its path in the metrics.
+    pub handler: &'a str,
+    /// Its method.
+    pub method: &'a Method,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// When it came.
+    pub start: Instant,
+}
+
 /// Counts a request that was answered outside of the routes, and logs it where it failed.
-pub fn answer(
-    recorder: &Recorder,
-    asked: (&str, &Method),
-    start: Instant,
-    outcome: Result<HttpResponse, Problem>,
-) -> HttpResponse {
-    let (handler, method) = (asked.0, method_label(asked.1));
+pub fn answer(recorder: &Recorder, asked: Asked<'_>, outcome: Result<HttpResponse, Problem>) -> HttpResponse {
+    let Asked { handler, method, headers, start } = asked;
+    let method = method_label(method);
     let response = outcome.unwrap_or_else(HttpResponse::from_error);
     if let Some(failure) = response.error() {
-        log(handler, method, response.status(), failure);
+        log(handler, method, response.status(), failure, || sender_id(headers));
     }
-    recorder.record(handler, method, response.status(), start.elapsed());
+    let time = start.elapsed();
+    recorder.traces.answered(headers, Answered { handler, method, status: response.status(), time });
+    recorder.record(handler, method, response.status(), time);
     response
 }
 
@@ -74,17 +89,23 @@ fn problem(status: StatusCode, error: &Error) -> Problem {
     Problem::internal("the request failed").because(error.to_string())
 }
 
-fn log(handler: &str, method: &str, status: StatusCode, error: &Error) {
+fn log(
+    handler: &str,
+    method: &str,
+    status: StatusCode,
+    error: &Error,
+    trace_id: impl Fn() -> Option<String>,
+) {
     let problem = error.as_error::<Problem>();
     if problem.is_some_and(Problem::is_logged) {
         return;
     }
     let error = problem.map_or_else(|| error.to_string(), |problem| chain(problem));
-    let code = status.as_u16();
+    let (code, trace_id) = (status.as_u16(), trace_id());
     if status.is_server_error() {
-        error!(handler, method, code, error, "request failed");
+        error!(handler, method, code, error, trace_id, "request failed");
     } else {
-        debug!(handler, method, code, error, "request refused");
+        debug!(handler, method, code, error, trace_id, "request refused");
     }
 }
 

@@ -19,7 +19,12 @@ pub use self::error::SettingsError;
 const PREFIX: &str = "TABLESWAP_";
 
 /// The sections that there are.
-const SECTIONS: [&str; 4] = ["STORE", "API", "UPDATER", "LOG"];
+const SECTIONS: [&str; 5] = ["STORE", "API", "UPDATER", "LOG", "TRACES"];
+
+/// Whether the program was started to ask its server for its health, and not to serve.
+pub fn is_probe() -> bool {
+    std::env::args().nth(1).is_some_and(|argument| argument == "health")
+}
 
 /// The variables of the process that are settings.
 pub struct Environment(BTreeMap<String, Given>);

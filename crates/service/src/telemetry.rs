@@ -4,6 +4,8 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::{Environment, SettingsError, Traces, TracesError};
+
 /// Settings of the section `LOG`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,23 +32,38 @@ impl Default for LogSettings {
     }
 }
 
-/// The directives of `TABLESWAP_LOG_LEVEL` cannot be used.
+/// Why it cannot be logged or traced as the settings say.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "TABLESWAP_LOG_LEVEL: expected error, warn, info, debug, trace or directives such as info,store=debug"
-)]
-pub struct LevelError;
+pub enum TelemetryError {
+    /// A setting cannot be read.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The directives cannot be used.
+    #[error(
+        "TABLESWAP_LOG_LEVEL: expected error, warn, info, debug, trace or directives such as info,store=debug"
+    )]
+    Level,
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
+}
 
-/// Starts to log. A panic is a line like any other, so that it is not lost among them.
-pub fn init(settings: &LogSettings) -> Result<(), LevelError> {
+/// Starts to log, and to trace where that is set, what the service `name` does.
+pub fn init(environment: &Environment, name: &'static str) -> Result<Traces, TelemetryError> {
+    log(&environment.section("LOG")?)?;
+    Ok(Traces::start(&environment.section("TRACES")?, name)?)
+}
+
+/// A panic is a line like any other, so that it is not lost among them.
+fn log(settings: &LogSettings) -> Result<(), TelemetryError> {
     // A word that is no level would be taken for the name of a module, and everything else would fall silent.
     let mut words = settings.level.split(',').filter(|part| !part.contains(['=', '[']));
     if !words.all(|word| word.trim().parse::<LevelFilter>().is_ok()) {
-        return Err(LevelError);
+        return Err(TelemetryError::Level);
     }
     // What actix says at start, this service says in its own line.
     let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", settings.level));
-    let filter = filter.map_err(|_| LevelError)?;
+    let filter = filter.map_err(|_| TelemetryError::Level)?;
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match settings.format {

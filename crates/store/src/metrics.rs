@@ -77,6 +77,13 @@ impl Metrics {
         })
     }
 
+    /// Makes the metrics and shows them in a registry.
+    pub fn of(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self::new()?;
+        metrics.register(registry)?;
+        Ok(metrics)
+    }
+
     pub(crate) fn observe(&self, time: Duration, keys: usize) {
         self.look_up_seconds.observe(time.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of keys")]

@@ -58,6 +58,10 @@ pub enum Command {
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
     },
+    /// Ask both servers whether they are alive. Exit code 1 or 2: one is not.
+    ///
+    /// Example: tableswap health
+    Health,
     /// List the versions of the dataset, newest first.
     ///
     /// Example: tableswap versions --dataset promotions

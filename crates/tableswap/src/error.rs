@@ -75,9 +75,9 @@ pub enum Error {
     /// The settings cannot be used.
     #[error(transparent)]
     Settings(#[from] service::SettingsError),
-    /// The level of the log cannot be used.
+    /// It cannot be logged or traced as the settings say.
     #[error(transparent)]
-    Level(#[from] service::telemetry::LevelError),
+    Telemetry(#[from] service::telemetry::TelemetryError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),

@@ -19,7 +19,7 @@ pub(crate) fn run(serve: &Serve) -> Result<ExitCode, Error> {
 
 async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     let environment = Environment::from_process()?;
-    telemetry::init(&environment.section("LOG")?)?;
+    let traces = telemetry::init(&environment, "tableswap")?;
     let metrics = store::Metrics::new()?;
     let store = Store::open(&environment.section("STORE")?, &metrics)?;
     let settings: updater::Settings = environment.section("UPDATER")?;
@@ -30,11 +30,20 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
         metrics.register(&registry)?;
         Ok::<_, store::MetricsError>(registry)
     };
-    let updater =
-        updater::App::build(updater::Config { settings, store: store.clone(), registry: registry()? })?;
+    let updater = updater::App::build(updater::Config {
+        settings,
+        store: store.clone(),
+        registry: registry()?,
+        traces: traces.clone(),
+    })?;
     let settings: api::Settings = environment.section("API")?;
     let api_tls = settings.tls_certificate_path.is_some();
-    let api = api::App::build(api::Config { settings, store: store.clone(), registry: registry()? })?;
+    let api = api::App::build(api::Config {
+        settings,
+        store: store.clone(),
+        registry: registry()?,
+        traces: traces.clone(),
+    })?;
     let (updater_at, api_at) = (updater.address(), api.address());
     let shutdown = service::stop_on_signal();
     let dataset = updater.default_dataset().map(str::to_owned);
@@ -52,11 +61,14 @@ async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
         shutdown.cancel();
         app
     };
-    let (loading, answering, said) = tokio::join!(
-        async { run(updater.run(shutdown.clone()).await) },
-        async { run(api.run(shutdown.clone()).await) },
-        first_load,
-    );
+    let all = async {
+        tokio::join!(
+            async { run(updater.run(shutdown.clone()).await) },
+            async { run(api.run(shutdown.clone()).await) },
+            first_load,
+        )
+    };
+    let (loading, answering, said) = traces.stop_after(all).await;
     loading.and(answering).map_err(Error::Server)?;
     said?;
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use dataset::{Dataset, Datasets, DefinitionError};
 use prometheus::Registry;
-use service::{Disks, Health, HttpMetrics, Recorder, StopTimes, TlsError};
+use service::{Disks, Health, HttpMetrics, Recorder, StopTimes, TlsError, Traces};
 use store::{Followed, Reader, Store};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ pub struct Config {
     pub store: Store,
     /// Where metrics are registered.
     pub registry: Registry,
+    /// Where traces are sent.
+    pub traces: Traces,
 }
 
 /// Why an updater cannot start.
@@ -103,7 +105,7 @@ pub(crate) struct Shared {
 impl App {
     /// Builds and binds an updater. Must be called within a tokio runtime.
     pub fn build(config: Config) -> Result<Self, BuildError> {
-        let Config { settings, store, registry } = config;
+        let Config { settings, store, registry, traces } = config;
         if settings.is_open() {
             return Err(BuildError::Open(settings.listen));
         }
@@ -129,7 +131,7 @@ impl App {
         let listener = service::bind(shared.settings.listen)?;
         let address = listener.local_addr()?;
         let health = health(shared.store.clone());
-        let server = serve(listener, &shared, &health, &registry)?;
+        let server = serve(listener, &shared, &health, &registry, traces)?;
         let times = StopTimes { notice: Duration::from_secs(shared.settings.stop_notice_seconds) };
         Ok(Self { address, server, health, times, shared, _runtime: runtime })
     }
@@ -173,6 +175,7 @@ fn serve(
     shared: &Arc<Shared>,
     health: &Health,
     registry: &Registry,
+    traces: Traces,
 ) -> Result<Server, BuildError> {
     let settings = &shared.settings;
     let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
@@ -182,10 +185,11 @@ fn serve(
     let (workers, stop_wait) = (shared.settings.workers, shared.settings.stop_wait_seconds);
     let shared = web::Data::from(shared.clone());
     let server = HttpServer::new(move || {
+        let recorder = Recorder::new(&metrics, &traces);
         actix_web::App::new()
             .wrap(from_fn(service::measure))
             .app_data(shared.clone())
-            .configure(|config| service::configure(config, &registry, &Recorder::new(&metrics), &health))
+            .configure(|config| service::configure(config, &registry, &recorder, &health))
             .configure(routes::configure)
             .default_service(web::route().to(service::nothing_there))
     });

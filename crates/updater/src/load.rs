@@ -150,14 +150,16 @@ impl Job {
         load.end(&outcome);
         let (phase, seconds) = load.enter(Phase::Ended);
         metrics.phase(&load.dataset, phase, seconds);
-        let dataset = load.dataset.as_str();
+        load.trace.past_part(phase.name(), seconds);
+        end_trace(&load, &outcome);
+        let (dataset, trace_id) = (load.dataset.as_str(), load.trace.id());
         match &outcome {
             Ok(report) => {
                 metrics.outcome(dataset, report.status.name());
                 let (version, rows, status) = (report.version, report.rows, report.status.name());
                 info!(dataset, load = %load.id, version, rows, status, bytes = report.bytes, rejected = report.rejected,
                     duplicates = report.duplicates, seconds = report.seconds, sha256 = report.sha256,
-                    source = load.source, "load ended");
+                    source = load.source, trace_id, "load ended");
             }
             Err(failure) => {
                 metrics.outcome(dataset, failure.outcome());
@@ -305,6 +307,7 @@ impl Job {
     fn enter(&self, phase: Phase) {
         let (before, seconds) = self.load.enter(phase);
         self.metrics.phase(&self.dataset.name, before, seconds);
+        self.load.trace.past_part(before.name(), seconds);
     }
 
     async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
@@ -316,13 +319,32 @@ impl Job {
     }
 }
 
+/// What became of a load, as its part of the trace.
+fn end_trace(load: &Load, outcome: &Result<Report, Failure>) {
+    load.trace.say("dataset", load.dataset.clone());
+    load.trace.say("load", load.id.to_string());
+    match outcome {
+        Ok(report) => {
+            load.trace.say("outcome", report.status.name());
+            load.trace.say("rows", i64::try_from(report.rows).unwrap_or(i64::MAX));
+            report.version.into_iter().for_each(|version| load.trace.say("version", i64::from(version)));
+        }
+        Err(failure) => {
+            load.trace.say("outcome", failure.outcome());
+            load.trace.fail(failure.to_string());
+        }
+    }
+    load.trace.end();
+}
+
 /// A failure of the sender's is a warning; one of ours means that somebody must look.
 fn log_failure(load: &Load, phase: Phase, failure: &Failure) {
     let (dataset, phase, outcome) = (load.dataset.as_str(), phase.name(), failure.outcome());
     let (id, error, source) = (load.id, service::chain(failure), load.source.as_str());
+    let trace_id = load.trace.id();
     if outcome == "failed" {
-        error!(dataset, load = %id, phase, outcome, error, source, "load ended");
+        error!(dataset, load = %id, phase, outcome, error, source, trace_id, "load ended");
     } else {
-        warn!(dataset, load = %id, phase, outcome, error, source, "load ended");
+        warn!(dataset, load = %id, phase, outcome, error, source, trace_id, "load ended");
     }
 }

@@ -15,7 +15,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use entry::REPORT;
-pub(crate) use entry::{Event, Load, Phase, Wish};
+pub(crate) use entry::{Event, Load, Order, Phase, Wish};
 
 /// So many ended loads are remembered, with their reports.
 const ENDED_MAX: usize = 100;
@@ -52,8 +52,8 @@ impl Loads {
     }
 
     /// Enters a new load.
-    pub(crate) fn begin(&self, dataset: &str, source: &str, wish: Wish) -> Arc<Load> {
-        let load = Arc::new(Load::new(&self.work_dir, dataset, source, wish, &self.stopping));
+    pub(crate) fn begin(&self, order: Order<'_>) -> Arc<Load> {
+        let load = Arc::new(Load::new(&self.work_dir, order, &self.stopping));
         let mut known = lock(&self.known);
         known.push_front(load.clone());
         forget(&mut known);

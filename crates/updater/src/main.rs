@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use service::{Environment, telemetry};
 
 #[global_allocator]
@@ -18,12 +17,13 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let environment = Environment::from_process()?;
-    telemetry::init(&environment.section("LOG")?)?;
+    let settings: updater::Settings = environment.section("UPDATER")?;
+    if service::is_probe() {
+        return Ok(service::probe(settings.listen, settings.tls_certificate_path.is_some()).await?);
+    }
+    let traces = telemetry::init(&environment, "tableswap-updater")?;
     let registry = service::registry()?;
-    let metrics = store::Metrics::new()?;
-    metrics.register(&registry)?;
-    let store = store::Store::open(&environment.section("STORE")?, &metrics)?;
-    let app =
-        updater::App::build(updater::Config { settings: environment.section("UPDATER")?, store, registry })?;
-    app.run(service::stop_on_signal()).await.context("the updater stopped")
+    let store = store::Store::open(&environment.section("STORE")?, &store::Metrics::of(&registry)?)?;
+    let app = updater::App::build(updater::Config { settings, store, registry, traces: traces.clone() })?;
+    Ok(traces.stop_after(app.run(service::stop_on_signal())).await?)
 }

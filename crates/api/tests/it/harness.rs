@@ -63,7 +63,13 @@ impl Api {
             runtime().block_on(async {
                 let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), ..settings };
                 let registry = service::registry().unwrap();
-                let app = App::build(Config { settings, store: read, registry }).unwrap();
+                let app = App::build(Config {
+                    settings,
+                    store: read,
+                    registry,
+                    traces: service::Traces::default(),
+                })
+                .unwrap();
                 sender.send(app.address().port()).unwrap();
                 app.run(stop).await.unwrap();
             });

@@ -11,7 +11,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
-use service::{Health, HttpMetrics, Problem, Recorder, StopTimes, Takes, route};
+use service::{Health, HttpMetrics, Problem, Recorder, StopTimes, Takes, Traces, route};
 use testkit::http::{self, Response};
 use tokio_util::sync::CancellationToken;
 
@@ -86,9 +86,10 @@ fn server(tls: Option<(PathBuf, PathBuf)>) -> io::Result<(actix_web::dev::Server
     let health = Health::new(Arc::new(|| Box::pin(std::future::ready(Ok(())))));
     let asked = health.clone();
     let server = HttpServer::new(move || {
+        let recorder = Recorder::new(&metrics, &Traces::default());
         App::new()
             .wrap(from_fn(service::measure))
-            .configure(|config| service::configure(config, &registry, &Recorder::new(&metrics), &asked))
+            .configure(|config| service::configure(config, &registry, &recorder, &asked))
             .configure(routes)
             .default_service(web::route().to(service::nothing_there))
     });

@@ -103,7 +103,7 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
 fn a_newcomer_finds_every_command_in_the_help() {
     let site = Site::new(Backend::Embedded);
     let help = printed(&site.command(&["--help"]));
-    for command in ["serve", "check", "load", "get", "versions", "rollback", "generate"] {
+    for command in ["serve", "check", "load", "get", "health", "versions", "rollback", "generate"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         let help = printed(&site.command(&[command, "--help"]));
         assert!(help.contains(&format!("Example: tableswap {command}")), "{help}");
@@ -131,6 +131,7 @@ fn a_dataset_is_loaded_looked_up_and_rolled_back_on_both_stores() {
         let say = |arguments: &[&str]| printed(&site.command(arguments));
         let (first, second) =
             (site.file("1.csv", promotions_csv(1000, 1)), site.file("2.csv", promotions_csv(900, 2)));
+        assert_eq!(say(&["health"]), "updater: 200\napi: 200\nexit 0");
         assert!(say(&["rollback"]).contains("`promotions` has no previous version to go back to"));
         assert!(
             say(&["load", &first, "--dry-run"])

@@ -71,9 +71,17 @@ impl Site {
     }
 
     pub(crate) fn api_on(&self, port: u16) -> Server {
+        self.start_api(port, &[])
+    }
+
+    pub(crate) fn api_with(&self, more: &[(&str, &str)]) -> Server {
+        self.start_api(self.api_port, more)
+    }
+
+    fn start_api(&self, port: u16, more: &[(&str, &str)]) -> Server {
         let (url, listen) = (self.store_url(true), format!("127.0.0.1:{port}"));
         let env = [("TABLESWAP_STORE_URL", url.as_str()), ("TABLESWAP_API_LISTEN", &listen)];
-        Server::start(program("api"), &[], &env, port)
+        Server::start(program("api"), &[], &[&env, more].concat(), port)
     }
 
     /// Both servers in one process.

@@ -9,3 +9,4 @@ mod readers;
 mod readme;
 mod stops;
 mod tls;
+mod traces;

@@ -17,7 +17,13 @@ fn every_setting_stands_in_the_readme_and_no_other_does() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
     let rows = readme.lines().filter_map(|line| line.strip_prefix("| `TABLESWAP_")?.split_once('`'));
     let mut documented: Vec<_> = rows.map(|(name, _)| format!("TABLESWAP_{name}")).collect();
-    let sections = [("updater", "STORE"), ("updater", "UPDATER"), ("api", "API"), ("updater", "LOG")];
+    let sections = [
+        ("updater", "STORE"),
+        ("updater", "UPDATER"),
+        ("api", "API"),
+        ("updater", "LOG"),
+        ("updater", "TRACES"),
+    ];
     let mut there: Vec<_> =
         sections.into_iter().flat_map(|(program, section)| settings(program, section)).collect();
     documented.sort();

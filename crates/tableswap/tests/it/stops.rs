@@ -1,12 +1,13 @@
 //! Stopping in order.
 
 use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
 use testkit::http;
 use testkit::rows::promotions_csv;
 
-use crate::harness::{BACKENDS, Backend, Site, until};
+use crate::harness::{BACKENDS, Backend, Site, program, until};
 
 #[test]
 fn a_signal_ends_a_running_load_cleanly_and_the_second_start_needs_no_repair() {
@@ -28,6 +29,21 @@ fn a_signal_ends_a_running_load_cleanly_and_the_second_start_needs_no_repair() {
         assert_eq!(site.live(), Some(1));
         assert_eq!(site.upload(promotions_csv(100, 3).as_bytes()).status, 200);
     }
+}
+
+#[test]
+fn a_program_asks_its_own_server_for_its_health() {
+    let site = Site::new(Backend::Embedded);
+    let health = |port: u16| {
+        let listen = format!("0.0.0.0:{port}");
+        let ask =
+            Command::new(program("api")).arg("health").env("TABLESWAP_API_LISTEN", listen).output().unwrap();
+        (ask.status.success(), String::from_utf8(ask.stderr).unwrap())
+    };
+    let (is_well, why) = health(site.api_port);
+    assert!(!is_well && why.contains("Connection refused"), "{why}");
+    let _api = site.api();
+    assert_eq!(health(site.api_port), (true, String::new()));
 }
 
 #[test]
@@ -61,17 +77,13 @@ fn a_setting_that_is_wrong_stops_the_start_and_is_named() {
             "TABLESWAP_UPDATER_DATASETS: cannot read /no/such.toml",
         ),
     ] {
-        let server = testkit::Server::spawn(crate::harness::program("updater"), &[], &[(name, value)]);
+        let server = testkit::Server::spawn(program("updater"), &[], &[(name, value)]);
         assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(1), "{name}");
         assert!(server.log().contains(says) && !server.log().contains("s3cret"), "{}", server.log());
     }
     let port = format!("127.0.0.1:{}", site.updater_port);
     let _taken = std::net::TcpListener::bind(&port).unwrap();
-    let server = testkit::Server::spawn(
-        crate::harness::program("updater"),
-        &[],
-        &[("TABLESWAP_UPDATER_LISTEN", &port)],
-    );
+    let server = testkit::Server::spawn(program("updater"), &[], &[("TABLESWAP_UPDATER_LISTEN", &port)]);
     server.wait(Duration::from_secs(20));
     assert!(server.log().contains(&format!("cannot listen on {port}")), "{}", server.log());
 }

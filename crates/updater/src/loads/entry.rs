@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat, Utc};
 use ingest::Progress;
 use serde_json::{Value as Json, json};
+use service::Trace;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub(crate) struct Load {
     pub(crate) source: String,
     /// What it was asked for.
     pub(crate) wish: Wish,
+    /// The trace that its request is part of, and its place there.
+    pub(crate) trace: Trace,
     /// How far it is.
     pub(crate) progress: Arc<Progress>,
     /// Where its rejects are written.
@@ -49,6 +52,19 @@ pub(crate) struct Wish {
     pub(crate) dry_run: bool,
     /// Pass the shrink guard.
     pub(crate) force: bool,
+}
+
+/// What a load is to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Order<'a> {
+    /// The dataset that it loads.
+    pub(crate) dataset: &'a str,
+    /// Where the file comes from, as its sender names it.
+    pub(crate) source: &'a str,
+    /// What it is asked for.
+    pub(crate) wish: Wish,
+    /// Where it stands in a trace.
+    pub(crate) trace: Trace,
 }
 
 /// The part of a load that is under way.
@@ -132,13 +148,8 @@ pub(crate) struct Event {
 
 impl Load {
     /// One whose report of rejects is in `work_dir`.
-    pub(super) fn new(
-        work_dir: &Path,
-        dataset: &str,
-        source: &str,
-        wish: Wish,
-        stopping: &CancellationToken,
-    ) -> Self {
+    pub(super) fn new(work_dir: &Path, order: Order<'_>, stopping: &CancellationToken) -> Self {
+        let Order { dataset, source, wish, trace } = order;
         let id = Uuid::now_v7();
         let report = work_dir.join(format!("{REPORT}{id}.csv"));
         Self {
@@ -146,6 +157,7 @@ impl Load {
             dataset: dataset.to_owned(),
             source: source.to_owned(),
             wish,
+            trace,
             progress: Arc::default(),
             report,
             cancel: stopping.child_token(),
@@ -292,7 +304,9 @@ mod tests {
     use super::*;
 
     fn load() -> Load {
-        Load::new(Path::new(""), "items", "a test", Wish::default(), &CancellationToken::new())
+        let order =
+            Order { dataset: "items", source: "a test", wish: Wish::default(), trace: Trace::default() };
+        Load::new(Path::new(""), order, &CancellationToken::new())
     }
 
     async fn follow(load: &Load, mut seen: u64) -> Vec<&'static str> {

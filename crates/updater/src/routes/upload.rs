@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use actix_multipart::Multipart;
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use dataset::Dataset;
 use serde::Deserialize;
-use service::Problem;
+use service::{Problem, Trace};
 use tokio::task::JoinHandle;
 
 use super::form::{FIELD, Form};
@@ -17,7 +17,7 @@ use super::pump::{Patience, Pumped, drain, pump};
 use crate::app::Shared;
 use crate::body::{self, BodySender};
 use crate::load::{Failure, Report};
-use crate::loads::{Load, Wish};
+use crate::loads::{Load, Order, Wish};
 
 /// What can stand behind the question mark. A misspelled wish must not be a wish that is passed over.
 #[derive(Debug, Deserialize)]
@@ -108,7 +108,9 @@ impl Upload {
     fn start(&self, request: &HttpRequest, source: &str) -> Running {
         let source: String = source.chars().filter(|char| !char.is_control()).take(255).collect();
         let loads = &self.shared.loads;
-        let load = loads.begin(&self.dataset.name, &source, self.wish);
+        let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default().part("load");
+        let order = Order { dataset: &self.dataset.name, source: &source, wish: self.wish, trace };
+        let load = loads.begin(order);
         let length = request.headers().get(header::CONTENT_LENGTH);
         if let Some(bytes) = length.and_then(|length| length.to_str().ok()?.parse().ok()) {
             load.progress.expect_bytes(bytes);

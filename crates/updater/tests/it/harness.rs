@@ -125,7 +125,7 @@ fn build(settings: Settings, url: &str) -> App {
     let registry = service::registry().unwrap();
     let store = store::Settings { url: url.parse().unwrap(), ..store::Settings::default() };
     let store = store::Store::open(&store, &store::Metrics::new().unwrap()).unwrap();
-    App::build(Config { settings, store, registry }).unwrap()
+    App::build(Config { settings, store, registry, traces: service::Traces::default() }).unwrap()
 }
 
 impl Drop for Updater {
