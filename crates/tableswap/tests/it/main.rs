@@ -10,3 +10,4 @@ mod readme;
 mod stops;
 mod tls;
 mod traces;
+mod watched;
