@@ -80,13 +80,20 @@ impl Publisher {
         self.ledger.reconcile(self.live, &present);
         for version in present {
             if self.ledger.is_left_over(version)
-                && let Err(error) = table::drop(&mut self.lock, &self.dataset, version).await
+                && let Err(error) = self.drop_left_over(version).await
             {
                 // Somebody reads it, a backup perhaps: that must not keep anybody from publishing.
                 warn!(dataset = self.dataset, version, %error, "left-overs of a failed version stay until the next load");
             }
         }
         self.write_ledger().await
+    }
+
+    /// An updater that vanished with its machine can have left statements behind that still wait for its rows.
+    async fn drop_left_over(&mut self, version: u32) -> Result<()> {
+        let loading = table::loading(&mut self.lock, &self.dataset, version).await?;
+        kill(&mut self.lock, &loading).await;
+        table::drop(&mut self.lock, &self.dataset, version).await
     }
 
     pub(crate) fn live(&self) -> Option<&Entry> {

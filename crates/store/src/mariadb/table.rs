@@ -90,6 +90,14 @@ pub(super) async fn others(conn: &mut Conn, dataset: &str) -> Result<Vec<u32>> {
     Ok(tables.iter().filter_map(|table| version_of(dataset, table)).collect())
 }
 
+/// The connections that still load a version that is not live. Those of others are not seen without a right for it.
+pub(super) async fn loading(conn: &mut Conn, dataset: &str, version: u32) -> Result<Vec<u32>> {
+    let table = format!("`{}`", name(dataset, version));
+    let loading = "SELECT ID FROM information_schema.PROCESSLIST \
+                   WHERE DB = DATABASE() AND INFO LIKE 'LOAD DATA %' AND LOCATE(?, INFO) > 0";
+    Ok(conn.exec(loading, (table,)).await?)
+}
+
 /// Drops a version that is not live.
 pub(super) async fn drop(conn: &mut Conn, dataset: &str, version: u32) -> Result<()> {
     Ok(conn.query_drop(format!("DROP TABLE IF EXISTS `{}`", name(dataset, version))).await?)

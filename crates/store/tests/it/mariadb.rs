@@ -242,6 +242,31 @@ async fn a_load_that_is_given_up_in_the_middle_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_load_whose_updater_vanished_is_swept_away_by_the_next_one() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let mut staging =
+        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+    let (_end, range) = open_range(batch(&fixture.dataset.schema, &["a;2;"]));
+    let vanished = async {
+        until(|| loading(&fixture).len() == 1).await;
+        let database = fixture.database.as_ref().unwrap();
+        // The lock is gone with its connection; the statement still waits for rows.
+        let holders = "SELECT GROUP_CONCAT(CONCAT('KILL ', id) SEPARATOR ';') FROM information_schema.processlist \
+             WHERE db = DATABASE() AND command = 'Sleep'";
+        database.execute(database.execute(holders).trim());
+        fixture.publish(&["a;3;"]).await;
+        assert_eq!(loading(&fixture), [""; 0]);
+        assert_eq!(database.execute("SHOW TABLES"), "items\nitems__v1\ntableswap_versions");
+    };
+    tokio::select! {
+        filled = staging.fill(vec![range]) => panic!("{filled:?}"),
+        () = vanished => {}
+    }
+    assert_eq!(fixture.states().await, [(3, Live), (2, Failed), (1, Kept)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p4_who_lost_the_lock_cannot_swap() {
     let fixture = Fixture::mariadb();
     fixture.publish(&["a;1;"]).await;
