@@ -17,7 +17,7 @@ use actix_web::{HttpResponse, web};
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{MetricFamily, MetricType};
-use prometheus::{Encoder, IntGauge, Registry, TextEncoder};
+use prometheus::{IntGauge, Registry, TextEncoder};
 
 use self::series::{Series, Sum};
 use crate::{Problem, Traces};
@@ -156,11 +156,11 @@ impl Drop for InFlight {
 
 /// Answers `/prometheus`.
 pub(crate) async fn exposition(registry: web::Data<Registry>) -> Result<HttpResponse, Problem> {
-    let encoder = TextEncoder::new();
-    let mut text = Vec::new();
-    encoder
-        .encode(&registry.gather(), &mut text)
-        .map_err(|error| Problem::internal("the metrics cannot be shown").because(error))?;
+    let failed = |error| Problem::internal("the metrics cannot be shown").because(error);
+    // A disk of the network can let who asks for its room wait.
+    let shown = web::block(move || TextEncoder::new().encode_to_string(&registry.gather())).await;
+    let text = shown.map_err(|error| failed(Box::<dyn std::error::Error + Send + Sync>::from(error)))?;
+    let text = text.map_err(|error| failed(error.into()))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 

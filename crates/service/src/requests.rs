@@ -16,7 +16,7 @@ use actix_web::{Error, HttpMessage, HttpResponse};
 use tracing::{debug, error};
 
 use crate::metrics::{InFlight, Recorder};
-use crate::traces::{Answered, sender_id};
+use crate::traces::{Answered, Trace, sender_id};
 use crate::{Problem, chain, remainder};
 
 /// The middleware, for `App::wrap(from_fn(service::measure))`.
@@ -63,11 +63,13 @@ pub fn answer(recorder: &Recorder, asked: Asked<'_>, outcome: Result<HttpRespons
     let Asked { handler, method, headers, start } = asked;
     let method = method_label(method);
     let response = outcome.unwrap_or_else(HttpResponse::from_error);
-    if let Some(failure) = response.error() {
-        log(handler, method, response.status(), failure, || sender_id(headers));
-    }
     let time = start.elapsed();
-    recorder.traces.answered(headers, Answered { handler, method, status: response.status(), time });
+    let answered = Answered { handler, method, status: response.status(), time };
+    let trace = recorder.traces.answered(headers, answered);
+    if let Some(failure) = response.error() {
+        let trace_id = || trace.as_ref().map_or_else(|| sender_id(headers), Trace::id);
+        log(handler, method, response.status(), failure, trace_id);
+    }
     recorder.record(handler, method, response.status(), time);
     response
 }

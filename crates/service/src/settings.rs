@@ -210,8 +210,8 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named_in_full() {
         insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKER", "7")]), @"TABLESWAP_API_WORKER is no setting; the settings of this section are TABLESWAP_API_LISTEN, TABLESWAP_API_WORKERS, TABLESWAP_API_OPEN, TABLESWAP_API_FORMAT, TABLESWAP_API_URL, TABLESWAP_API_TOKEN");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_APY_LISTEN", "1321")]), @"TABLESWAP_APY_LISTEN is no setting: sections are STORE, API, UPDATER and LOG");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API", "1321")]), @"TABLESWAP_API is no setting: sections are STORE, API, UPDATER and LOG");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_APY_LISTEN", "1321")]), @"TABLESWAP_APY_LISTEN is no setting: sections are STORE, API, UPDATER, LOG and TRACES");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API", "1321")]), @"TABLESWAP_API is no setting: sections are STORE, API, UPDATER, LOG and TRACES");
     }
 
     #[test]

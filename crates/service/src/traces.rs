@@ -8,7 +8,7 @@ mod send;
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{Method, StatusCode, Uri};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue, Value};
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use self::send::Client;
+use crate::Secret;
 
 /// So long a stop waits for what is still to be sent.
 const STOP_WAIT: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 #[serde(deny_unknown_fields, default)]
 pub struct TraceSettings {
     /// Where traces are sent by OTLP over HTTP, such as `http://collector:4318/v1/traces`. Default: nowhere.
-    pub url: Option<String>,
+    pub url: Option<Secret>,
     /// Of requests whose sender decides nothing, so many in a hundred are traced. Default: 1.
     pub sample_percent: f64,
 }
@@ -47,8 +48,11 @@ pub enum TracesError {
     #[error("TABLESWAP_TRACES_SAMPLE_PERCENT must be from 0 to 100")]
     Percent,
     /// No address.
-    #[error("TABLESWAP_TRACES_URL")]
-    Url(#[from] ExporterBuildError),
+    #[error("TABLESWAP_TRACES_URL must be http://HOST:PORT/v1/traces or https://...")]
+    Url,
+    /// The exporter has something against the settings.
+    #[error("cannot send traces")]
+    Exporter(#[source] ExporterBuildError),
 }
 
 /// What sends traces; without a collector it does nothing.
@@ -68,8 +72,12 @@ impl Traces {
             return Err(TracesError::Percent);
         }
         let Some(url) = &settings.url else { return Ok(Self::default()) };
+        if !is_http(url.expose()) {
+            return Err(TracesError::Url);
+        }
         let exporter = SpanExporter::builder().with_http().with_http_client(Client::new());
-        let exporter = exporter.with_protocol(Protocol::HttpBinary).with_endpoint(url).build()?;
+        let exporter = exporter.with_protocol(Protocol::HttpBinary).with_endpoint(url.expose()).build();
+        let exporter = exporter.map_err(TracesError::Exporter)?;
         let ratio = Sampler::TraceIdRatioBased(settings.sample_percent / 100.0);
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkTracerProvider::builder()
@@ -99,17 +107,17 @@ impl Traces {
         parent.child(request.with_attributes([KeyValue::new("http.request.method", method.to_string())]))
     }
 
-    /// A request that was answered just now.
-    pub(crate) fn answered(&self, headers: &HeaderMap, answered: Answered<'_>) {
-        if let Some(sending) = &self.0 {
-            let Answered { handler, method, status, time } = answered;
-            let span = SpanBuilder::from_name(handler.to_owned()).with_kind(SpanKind::Server);
-            let span = span.with_start_time(SystemTime::now() - time);
-            let span = span.with_attributes([KeyValue::new("http.request.method", method), code(status)]);
-            let trace = Trace::new(self, sending, span, &sender(headers));
-            trace.fail_if_ours(status);
-            trace.end();
-        }
+    /// A request that was answered just now; its trace, if there is one.
+    pub(crate) fn answered(&self, headers: &HeaderMap, answered: Answered<'_>) -> Option<Trace> {
+        let sending = self.0.as_ref()?;
+        let Answered { handler, method, status, time } = answered;
+        let span = SpanBuilder::from_name(handler.to_owned()).with_kind(SpanKind::Server);
+        let span = span.with_start_time(SystemTime::now() - time);
+        let span = span.with_attributes([KeyValue::new("http.request.method", method), code(status)]);
+        let trace = Trace::new(self, sending, span, &sender(headers));
+        trace.fail_if_ours(status);
+        trace.end();
+        Some(trace)
     }
 }
 
@@ -199,6 +207,11 @@ impl Trace {
             self.fail("");
         }
     }
+}
+
+fn is_http(url: &str) -> bool {
+    let url = url.parse::<Uri>();
+    url.is_ok_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some())
 }
 
 fn code(status: StatusCode) -> KeyValue {

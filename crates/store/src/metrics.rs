@@ -101,13 +101,14 @@ impl Metrics {
     }
 }
 
-/// Shows what a reader follows: the live versions, and the servers in which they are.
+/// Shows what a reader follows: the live versions, the servers in which they are, and whether it can answer at all.
 pub struct Followed {
     reader: Reader,
     version: IntGaugeVec,
     rows: IntGaugeVec,
     published: IntGaugeVec,
     servers: IntGaugeVec,
+    ready: IntGauge,
 }
 
 impl Followed {
@@ -128,6 +129,10 @@ impl Followed {
                 "Databases that look-ups can use (in) and cannot use now (out).",
                 "state",
             )?,
+            ready: IntGauge::new(
+                "tableswap_store_ready",
+                "Whether look-ups can be answered: 1, or 0 where the store is away or nothing was loaded yet.",
+            )?,
         })
     }
 
@@ -138,12 +143,14 @@ impl Followed {
 
 impl Collector for Followed {
     fn desc(&self) -> Vec<&Desc> {
-        self.all().into_iter().flat_map(Collector::desc).collect()
+        self.all().into_iter().flat_map(Collector::desc).chain(self.ready.desc()).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        for live in self.reader.live() {
+        let all_live = self.reader.live();
+        self.ready.set((self.reader.check().is_ok() && !all_live.is_empty()).into());
+        for live in all_live {
             let dataset = [live.dataset.as_str()];
             self.version.with_label_values(&dataset).set(live.version.into());
             self.rows.with_label_values(&dataset).set(number(live.rows));
@@ -154,6 +161,6 @@ impl Collector for Followed {
             self.servers.with_label_values(&["in"]).set(servers.fit);
             self.servers.with_label_values(&["out"]).set(servers.unfit);
         }
-        self.all().into_iter().flat_map(Collector::collect).collect()
+        self.all().into_iter().flat_map(Collector::collect).chain(self.ready.collect()).collect()
     }
 }

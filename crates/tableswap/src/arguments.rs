@@ -58,7 +58,7 @@ pub enum Command {
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
     },
-    /// Ask both servers whether they are alive. Exit code 1 or 2: one is not.
+    /// Ask both servers of `serve` whether they are alive, with the same settings. Exit code 1: one is not.
     ///
     /// Example: tableswap health
     Health,

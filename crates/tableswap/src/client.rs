@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{BufReader, ErrorKind, Read};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
-use ureq::http::Response;
+use ureq::http::{Response, Uri};
 use ureq::{Agent, SendBody};
 
 use crate::Error;
@@ -36,8 +37,10 @@ impl<'a> Client<'a> {
     pub(crate) fn new(servers: &'a Servers) -> Result<Self, Error> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .build();
+            .timeout_connect(Some(Duration::from_secs(10)));
+        // A proxy of the environment is for what is far away.
+        let are_here = [&servers.updater, &servers.api].into_iter().all(|url| is_here(url));
+        let config = if are_here { config.proxy(None) } else { config }.build();
         let token = servers.token_file.as_ref().map(|path| {
             fs::read_to_string(path)
                 .map(|text| text.trim().to_owned())
@@ -94,9 +97,11 @@ impl<'a> Client<'a> {
             request.config().timeout_recv_response(Some(EVENTS)).timeout_recv_body(Some(EVENTS)).build();
         let response = request.call();
         let response = response.map_err(|error| unreachable(&url, error))?;
-        let status = response.status().as_u16();
-        if status != 200 {
-            return Err(Error::Refused(format!("{url} answers {status}")));
+        match response.status().as_u16() {
+            200 => {}
+            // It may pass, as what a proxy says does.
+            status if status >= 500 => return Err(Error::Lost { load: load.to_owned() }),
+            status => return Err(Error::Refused(format!("{url} answers {status}"))),
         }
         Ok(BufReader::new(Box::new(response.into_body().into_reader())))
     }
@@ -116,6 +121,13 @@ pub(crate) struct Upload<'a> {
 /// Any text as one segment of a path.
 pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// Whether a server is on this machine.
+fn is_here(url: &str) -> bool {
+    let host = url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn answer(url: &str, response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer, Error> {

@@ -95,12 +95,12 @@ pub(crate) fn follow(client: &Client<'_>, load: &str, bar: &Bar) -> Result<Json,
 
 /// Reads events until the one that is the end; nothing where they break off before it.
 fn read(events: Events, seen: &mut u64, bar: &Bar) -> Option<Json> {
-    let mut name = String::new();
+    let (mut name, mut number) = (String::new(), *seen);
     for line in events.lines() {
         let line = line.ok()?;
         let (field, value) = line.split_once(": ").unwrap_or_default();
         match field {
-            "id" => *seen = value.parse().unwrap_or(*seen),
+            "id" => number = value.parse().unwrap_or(number),
             "event" => value.clone_into(&mut name),
             "data" => {
                 let load = serde_json::from_str(value).ok()?;
@@ -108,6 +108,8 @@ fn read(events: Events, seen: &mut u64, bar: &Bar) -> Option<Json> {
                     return Some(load);
                 }
                 bar.show(&load);
+                // Only what has come whole was seen.
+                *seen = number;
             }
             _ => {}
         }

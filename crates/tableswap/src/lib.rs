@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         Command::Check(check) => check::run(check, servers),
         Command::Load(load) => load::run(load, servers),
         Command::Get { keys } => get::run(keys, servers),
-        Command::Health => health::run(servers),
+        Command::Health => health::run(),
         Command::Versions => versions::list(servers),
         Command::Rollback { version } => versions::rollback(*version, servers),
         Command::Generate(generate) => generate::run(generate),

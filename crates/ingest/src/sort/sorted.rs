@@ -34,10 +34,11 @@ impl Sorted {
         self.range(None, None, memory_bytes)
     }
 
-    /// Splits the rows at keys into `count` ranges with about as many bytes each; into fewer where there are few rows.
-    /// Together they take so much memory.
+    /// Splits the rows at keys into `count` ranges with about as many bytes each; into fewer where there are few rows, or
+    /// where the memory, which they take together, is not enough to read all runs for each.
     pub(crate) fn split(&self, count: usize, memory_bytes: usize) -> io::Result<Vec<Merge>> {
-        let bounds = self.bounds(count);
+        let each_min = READ_BYTES.start() * self.runs.len().max(1);
+        let bounds = self.bounds(count.min(memory_bytes / each_min).max(1));
         let each = memory_bytes / (bounds.len() + 1);
         let froms = std::iter::once(None).chain(bounds.iter().map(|bound| Some(bound.as_slice())));
         let tos = bounds.iter().map(|bound| Some(bound.as_slice())).chain([None]);

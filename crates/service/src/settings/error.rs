@@ -15,7 +15,7 @@ const SECRET_NAMES: [&str; 4] = ["TOKEN", "PASSWORD", "SECRET", "URL"];
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A variable of no known section.
-    #[error("{name} is no setting: sections are STORE, API, UPDATER and LOG")]
+    #[error("{name} is no setting: sections are STORE, API, UPDATER, LOG and TRACES")]
     UnknownSection {
         /// The variable.
         name: String,

@@ -297,7 +297,7 @@ async fn a_query_that_the_database_gives_up_fails_its_own_requests_alone() {
     fixture.publish(&["a;1;"]).await;
     let url = fixture.database.as_ref().unwrap().reader_url();
     let reader = reader(&Settings { timeout_ms: 3000, ..uncached(&url) }).await;
-    let lock = mysql_async::Conn::from_url(fixture.database.as_ref().unwrap().url());
+    let lock = mysql_async::Conn::from_url(fixture.database.as_ref().unwrap().owner_url());
     let mut lock = lock.await.unwrap();
     mysql_async::prelude::Queryable::query_drop(&mut lock, "LOCK TABLES items WRITE").await.unwrap();
     assert!(matches!(one(&reader, "items", "a").await, Err(Error::Unavailable(_))));

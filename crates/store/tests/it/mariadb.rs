@@ -105,7 +105,8 @@ async fn a_swap_that_never_gets_through_is_given_up() {
     let url = fixture.database.as_ref().unwrap().url();
     let settings = Settings { url: url.parse().unwrap(), swap_wait_ms: 1, ..Settings::default() };
     let store = open_with(&settings);
-    let mut blocker = mysql_async::Conn::from_url(&url).await.unwrap();
+    let owner = fixture.database.as_ref().unwrap().owner_url();
+    let mut blocker = mysql_async::Conn::from_url(&owner).await.unwrap();
     mysql_async::prelude::Queryable::query_drop(&mut blocker, "LOCK TABLES items READ").await.unwrap();
     let mut staging = store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
     fill(&mut staging, batch(&fixture.dataset.schema, &["a;2;"])).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use testkit::http;
 use testkit::rows::promotions_csv;
 
-use crate::harness::{BACKENDS, Backend, Site, program, until};
+use crate::harness::{BACKENDS, Backend, Site, printed, program, until};
 
 #[test]
 fn a_signal_ends_a_running_load_cleanly_and_the_second_start_needs_no_repair() {
@@ -44,6 +44,26 @@ fn a_program_asks_its_own_server_for_its_health() {
     assert!(!is_well && why.contains("Connection refused"), "{why}");
     let _api = site.api();
     assert_eq!(health(site.api_port), (true, String::new()));
+}
+
+#[test]
+fn the_command_asks_both_servers_of_serve_for_their_health() {
+    let site = Site::new(Backend::Embedded);
+    let health = || {
+        let mut ask = Command::new(program("tableswap"));
+        for (section, port) in [("UPDATER", site.updater_port), ("API", site.api_port)] {
+            ask.env(format!("TABLESWAP_{section}_LISTEN"), format!("127.0.0.1:{port}"));
+        }
+        // Nobody stands between a server and itself.
+        printed(&ask.env("HTTP_PROXY", "http://127.0.0.1:9").arg("health").output().unwrap())
+    };
+    let away = health();
+    assert!(away.starts_with("updater: ") && away.ends_with("exit 1"), "{away}");
+    let _updater = site.updater();
+    let away = health();
+    assert!(away.starts_with("updater: ok\napi: ") && away.ends_with("exit 1"), "{away}");
+    let _api = site.api();
+    assert_eq!(health(), "updater: ok\napi: ok\nexit 0");
 }
 
 #[test]

@@ -129,6 +129,7 @@ fn a_collector_that_is_away_holds_nobody_up() {
     assert_eq!(site.upload(promotions_csv(10, 1).as_bytes()).status, 200);
     updater.terminate();
     assert!(updater.wait(Duration::from_secs(20)).success(), "{}", updater.log());
+    assert!(updater.log().contains("traces are not taken"), "{}", updater.log());
 }
 
 fn hex(bytes: &[u8]) -> String {

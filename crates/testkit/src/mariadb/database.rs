@@ -18,8 +18,10 @@ impl Database {
         let sql = format!(
             "CREATE DATABASE {name};
             CREATE USER {name}_writer@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';
+            CREATE USER {name}_owner@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';
             CREATE USER {name}_reader@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';
-            GRANT ALL PRIVILEGES ON {name}.* TO {name}_writer@'127.0.0.1';
+            GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP ON {name}.* TO {name}_writer@'127.0.0.1';
+            GRANT ALL PRIVILEGES ON {name}.* TO {name}_owner@'127.0.0.1';
             GRANT SELECT ON {name}.* TO {name}_reader@'127.0.0.1';"
         );
         client.run(None, &sql).expect("make a database");
@@ -31,7 +33,7 @@ impl Database {
         &self.name
     }
 
-    /// The address for the user who may do everything in this database and nothing outside.
+    /// The address for a user with the rights that an updater needs and no others.
     pub fn url(&self) -> String {
         self.url_via(self.port)
     }
@@ -39,6 +41,11 @@ impl Database {
     /// The address for the user who has SELECT only.
     pub fn reader_url(&self) -> String {
         self.reader_url_via(self.port)
+    }
+
+    /// The address for a user who may do everything in this database, as others do who work in it.
+    pub fn owner_url(&self) -> String {
+        self.url_of("owner", self.port)
     }
 
     /// As [`Database::url`], but through another port, such as that of a [`FaultProxy`](crate::FaultProxy).
