@@ -155,7 +155,7 @@ const WRITE_MAP_BYTES: usize = 1 << 40;
 const KEY_BYTES_MAX: usize = 255 * 4;
 
 /// After so many blocks their pages are let go of.
-const BLOCKS_MAPPED: usize = 1 << 10;
+const BLOCKS_MAPPED: usize = 1 << 8;
 
 impl Writer {
     pub(super) fn create(path: &Path) -> Result<Self> {
