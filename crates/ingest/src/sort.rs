@@ -208,7 +208,7 @@ mod tests {
             rows
         };
         // In runs of their own, each range needs memory for all of them.
-        assert!(sorted.split(ranges, 0).unwrap().len() <= 1);
+        assert_eq!(sorted.split(ranges, 0).unwrap().len(), 1);
         sorted.split(ranges, PLENTY).unwrap().into_iter().map(rows).collect()
     }
 

@@ -155,6 +155,12 @@ impl Site {
         output
     }
 
+    /// The paths of a certificate for `localhost` and of its key.
+    pub(crate) fn tls_pair(&self) -> (String, String) {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (self.file("tls.crt", pair.cert.pem()), self.file("tls.key", pair.signing_key.serialize_pem()))
+    }
+
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.dir.path().join(name);
         std::fs::write(&path, content).unwrap();

@@ -11,9 +11,7 @@ use crate::harness::{Backend, Site, printed, program, until};
 #[test]
 fn both_servers_speak_tls_and_the_first_load_is_left_to_who_can_verify_them() {
     let site = Site::new(Backend::Embedded);
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) =
-        (site.file("tls.crt", pair.cert.pem()), site.file("tls.key", pair.signing_key.serialize_pem()));
+    let (certificate, key) = site.tls_pair();
     let (updater, api) = (format!("127.0.0.1:{}", site.updater_port), format!("127.0.0.1:{}", site.api_port));
     let env = [
         ("TABLESWAP_UPDATER_LISTEN", updater.as_str()),

@@ -113,9 +113,7 @@ fn of_dashboard() -> Vec<String> {
 #[test]
 fn every_query_of_dashboard_and_alerts_finds_something_and_all_is_quiet() {
     let site = Site::new(Backend::Mariadb);
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) =
-        (site.file("tls.crt", pair.cert.pem()), site.file("tls.key", pair.signing_key.serialize_pem()));
+    let (certificate, key) = site.tls_pair();
     let _api = site.api();
     let plain = site.updater();
     assert_eq!(site.upload(promotions_csv(100, 1).as_bytes()).status, 200);
