@@ -1,6 +1,9 @@
 //! Records on their way from the thread that reads them to the one that types them: many in one piece of memory.
 
+use std::ops::Range;
+
 use csv_async::ByteRecord;
+use dataset::Reason;
 
 /// A batch is handed on when it is this large, or has so many records.
 const BATCH_BYTES: usize = 256 << 10;
@@ -27,6 +30,8 @@ struct Place {
 pub(crate) struct Record<'a> {
     pub(crate) line: u64,
     bytes: &'a [u8],
+    /// The same, where it was seen already that it is text without a NUL byte.
+    text: Option<&'a str>,
     /// Where each field ends, counted from the first.
     ends: &'a [usize],
 }
@@ -54,10 +59,14 @@ impl Batch {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        // One look at all is quicker than one at each field.
+        let text =
+            str::from_utf8(&self.bytes).ok().filter(|text| memchr::memchr(0, text.as_bytes()).is_none());
         let starts = std::iter::once((0, 0)).chain(self.records.iter().map(|it| (it.bytes_end, it.ends_end)));
-        self.records.iter().zip(starts).map(|(place, (bytes, ends))| Record {
+        self.records.iter().zip(starts).map(move |(place, (bytes, ends))| Record {
             line: place.line,
             bytes: &self.bytes[bytes..place.bytes_end],
+            text: text.and_then(|text| text.get(bytes..place.bytes_end)),
             ends: &self.ends[ends..place.ends_end],
         })
     }
@@ -71,10 +80,28 @@ impl<'a> Record<'a> {
 
     /// A field without the CR of its line's end, where it is the last one.
     pub(crate) fn field(&self, at: usize) -> &'a [u8] {
+        self.bytes.get(self.range(at)).unwrap_or_default()
+    }
+
+    /// A field as text.
+    pub(crate) fn text(&self, at: usize) -> Result<&'a str, Reason> {
+        // What is text as a whole may have been cut within a character.
+        if let Some(text) = self.text.and_then(|text| text.get(self.range(at))) {
+            return Ok(text);
+        }
+        let bytes = self.field(at);
+        if memchr::memchr(0, bytes).is_some() {
+            return Err(Reason::NulByte);
+        }
+        str::from_utf8(bytes).map_err(|_| Reason::InvalidUtf8)
+    }
+
+    /// Where a field stands; nowhere, if there is none.
+    fn range(&self, at: usize) -> Range<usize> {
         let start = at.checked_sub(1).map_or(Some(&0), |before| self.ends.get(before));
-        let range = start.zip(self.ends.get(at)).map(|(start, end)| *start..*end);
-        let bytes = range.and_then(|range| self.bytes.get(range)).unwrap_or_default();
-        if at + 1 == self.len() { bytes.strip_suffix(b"\r").unwrap_or(bytes) } else { bytes }
+        let Some((start, end)) = start.zip(self.ends.get(at)) else { return 0..0 };
+        let has_cr = at + 1 == self.len() && self.bytes[*start..*end].ends_with(b"\r");
+        *start..*end - usize::from(has_cr)
     }
 
     /// The record as one line of CSV; it was unquoted when it was read, so it is quoted again where that is needed.

@@ -58,8 +58,12 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
                 return Err(Error::OpenQuote { line: self.line });
             }
             let end = self.csv.position().line();
-            let breaks = memchr::memchr_iter(b'\n', record.as_slice()).count() as u64;
-            let line = end - 1 - breaks;
+            let line = if end == self.line + 1 {
+                self.line
+            } else {
+                // There are blank lines before it, or breaks in its fields.
+                end - 1 - memchr::memchr_iter(b'\n', record.as_slice()).count() as u64
+            };
             if record.len() == 1 && record.as_slice() == &END[1..END.len() - 1] && self.at_end() {
                 return Ok(None);
             }

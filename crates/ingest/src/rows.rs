@@ -151,11 +151,7 @@ fn encode(
     }
     let mut row: SmallVec<[Value<'_>; 8]> = SmallVec::new();
     for (at, column) in schema.columns().iter().enumerate() {
-        let bytes = record.field(order[at]);
-        if memchr::memchr(0, bytes).is_some() {
-            return Err((Some(at), Reason::NulByte));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|_| (Some(at), Reason::InvalidUtf8))?;
+        let text = record.text(order[at]).map_err(|reason| (Some(at), reason))?;
         if text.is_empty() && at == schema.key_index() {
             return Err((Some(at), Reason::Empty));
         }

@@ -115,9 +115,7 @@ impl Sort {
         let (mut buffer, index_bytes) = (mem::replace(&mut self.filling, empty), self.index_bytes());
         self.writing.push_back(tokio::task::spawn_blocking(move || {
             buffer.sort();
-            let run = scratch.write(buffer.encoded_len(), index_bytes, |write| {
-                (0..buffer.len()).try_for_each(|at| write(buffer.get(at)))
-            })?;
+            let run = scratch.write(buffer.encoded_len(), index_bytes, |write| buffer.try_for_each(write))?;
             buffer.clear();
             Ok(Written { run, buffer })
         }));

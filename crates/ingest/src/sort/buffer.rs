@@ -1,6 +1,7 @@
 //! Rows in memory that are still to be sorted.
 
 use std::cmp::Ordering;
+use std::hint::black_box;
 use std::ops::Range;
 
 use super::row::{RowRef, prefix, same_bytes};
@@ -31,6 +32,8 @@ struct Entry {
 /// From so many rows on it is known how long rows are, and memory is taken for as many as there may be: a buffer that
 /// grew by doubling would take twice what it may.
 const ROWS_KNOWN: usize = 4096;
+/// So many rows are asked for at once.
+const ASKED_FOR: usize = 32;
 /// Places in the bytes are u32.
 const BYTES_MAX: usize = u32::MAX as usize;
 
@@ -110,6 +113,16 @@ impl Buffer {
     /// The row at a place of the index.
     pub(crate) fn get(&self, at: usize) -> RowRef<'_> {
         row(&self.bytes, self.index[at])
+    }
+
+    /// Hands all rows on. Once sorted, they stand anywhere in memory: each is asked for a little before it is needed,
+    /// so that the processor waits for several at once.
+    pub(crate) fn try_for_each<E>(&self, mut take: impl FnMut(RowRef<'_>) -> Result<(), E>) -> Result<(), E> {
+        for entries in self.index.chunks(ASKED_FOR) {
+            black_box(entries.iter().fold(0, |all, entry| all ^ self.bytes[entry.at as usize]));
+            entries.iter().try_for_each(|entry| take(row(&self.bytes, *entry)))?;
+        }
+        Ok(())
     }
 
     /// The first key of those that are sorted.

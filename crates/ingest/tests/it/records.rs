@@ -68,6 +68,23 @@ async fn each_reject_names_line_column_value_and_reason() {
 }
 
 #[tokio::test]
+async fn a_character_that_a_comma_cuts_is_none() {
+    let names = r#"
+        [names]
+        key = "code"
+        columns = [{ name = "code", type = "text", max = 8 }, { name = "name", type = "text", max = 8 }]
+        max_rejects = 3"#;
+    // Without the comma the bytes of the second row are valid, and so are those of the third with the fourth.
+    let outcome = Case::new(names).run(b"\xc3\xa4,x\nb\xc3,\xa4\nc,d\xc3\n\xa4e,f\n").await.unwrap();
+    insta::assert_snapshot!(outcome.rejects(), @r#"
+    line 2 code "b�": not valid UTF-8
+    line 3 name "d�": not valid UTF-8
+    line 4 code "�e": not valid UTF-8
+    "#);
+    assert_eq!(outcome.json, [r#"{"code":"ä","name":"x"}"#]);
+}
+
+#[tokio::test]
 async fn the_report_keeps_the_refused_lines_as_they_came() {
     let case = Case::new(&format!("{ITEMS}\nmax_rejects = 100"));
     case.run(b"a,1,\n\"b,\"\"x\",2 ,\n").await.unwrap();

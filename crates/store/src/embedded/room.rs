@@ -22,6 +22,8 @@ use crate::{Error, Result};
 const PAGE_BYTES: u64 = 2 << 20;
 /// So far ahead at most.
 const AHEAD_MAX_BYTES: u64 = 64 << 20;
+/// The kernel is asked for so much at a time: while it is, that counts as this process's memory.
+const FILL_BYTES: usize = 4 << 20;
 /// When so much more is written it is put on disk.
 const SYNC_BYTES: u64 = 64 << 20;
 
@@ -85,13 +87,15 @@ impl Room {
 }
 
 fn extend(file: &File, from: u64, to: u64) -> nix::Result<()> {
-    let Some(len) = to.checked_sub(from).and_then(|len| NonZeroUsize::new(usize::try_from(len).ok()?)) else {
+    let (Ok(start), Ok(end)) = (i64::try_from(from), i64::try_from(to)) else { return Ok(()) };
+    if start >= end {
         return Ok(());
-    };
-    let (offset, bytes) = (i64::try_from(from), i64::try_from(len.get()));
-    let (Ok(offset), Ok(bytes)) = (offset, bytes) else { return Ok(()) };
-    fallocate(file, FallocateFlags::empty(), offset, bytes)?;
-    fill(file, offset, len)
+    }
+    fallocate(file, FallocateFlags::empty(), start, end - start)?;
+    (start..end).step_by(FILL_BYTES).try_for_each(|at| {
+        let len = usize::try_from(end - at).unwrap_or(FILL_BYTES).min(FILL_BYTES);
+        NonZeroUsize::new(len).map_or(Ok(()), |len| fill(file, at, len))
+    })
 }
 
 /// Has the kernel take large pages for a part of a file.
