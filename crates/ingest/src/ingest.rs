@@ -9,7 +9,7 @@ use csv_async::ByteRecord;
 use dataset::Dataset;
 use futures_util::Stream;
 use tokio::io::AsyncRead;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::record::Batch;
@@ -18,10 +18,29 @@ use crate::rejects::Rejects;
 use crate::rows::Typing;
 use crate::sort::Sorted;
 use crate::source::{Counted, unpack};
-use crate::{Error, Limits, Progress, SortedRows};
+use crate::{Error, Limits, Merged, Progress, Range, SortedRows};
 
 /// So many batches of records may wait to be typed.
 const BATCHES_WAITING: usize = 4;
+
+/// Where an ingest leaves what others look at while it runs.
+#[derive(Debug)]
+pub struct Outlets<'a> {
+    /// The report of rejects. Sorted runs go to its directory, as files without a name, which no crash leaves behind.
+    pub report: &'a Path,
+    /// How far it has come.
+    pub progress: Arc<Progress>,
+    /// Takes the rows while they are still coming, if they come in key order. The end of the range says nothing about
+    /// success: only [`Ingested::was_given`] does.
+    pub early: Option<oneshot::Sender<Range>>,
+}
+
+impl<'a> Outlets<'a> {
+    /// With nobody who looks at more than the report.
+    pub fn new(report: &'a Path) -> Self {
+        Self { report, progress: Arc::default(), early: None }
+    }
+}
 
 /// A file that was read whole.
 #[derive(Debug)]
@@ -39,6 +58,7 @@ pub struct Ingested {
     pub(crate) sorted: Sorted,
     pub(crate) progress: Arc<Progress>,
     pub(crate) sort_memory_bytes: usize,
+    was_given: bool,
 }
 
 impl Ingested {
@@ -47,25 +67,35 @@ impl Ingested {
         &self.rejects
     }
 
+    /// Whether all rows were given out early, in key order, each with a key of its own.
+    pub fn was_given(&self) -> bool {
+        self.was_given
+    }
+
+    /// What was found, where nobody needs the rows any more because all were given out early.
+    pub fn into_given(self) -> Merged {
+        self.progress.add_given(self.rows);
+        Merged { rows: self.rows, duplicates: 0, rejects: self.rejects }
+    }
+
     /// Starts to give out the rows in key order, in so many ranges of the keys at most.
     pub async fn into_rows(self, ranges: usize) -> Result<SortedRows, Error> {
         SortedRows::start(self, ranges).await
     }
 }
 
-/// Reads a whole file. The report of rejects goes to `report`; sorted runs go to its directory, as files without a name,
-/// which no crash leaves behind.
+/// Reads a whole file.
 pub async fn ingest<B>(
     body: B,
     dataset: Arc<Dataset>,
     limits: &Limits,
-    report: &Path,
-    progress: Arc<Progress>,
+    outlets: Outlets<'_>,
 ) -> Result<Ingested, Error>
 where
     B: Stream<Item = io::Result<Bytes>> + Unpin + Send,
 {
-    let typing = Typing::new(dataset, limits, report, progress.clone());
+    let progress = outlets.progress.clone();
+    let typing = Typing::new(dataset, limits, outlets);
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let typing = AbortOnDropHandle::new(tokio::spawn(typing.run(batches)));
     let (packing, reader) = unpack(Counted::new(body, limits.bytes_max, progress)).await?;
@@ -78,8 +108,19 @@ where
     let counted = records.get_ref().counted();
     let (bytes, sha256) = (counted.bytes(), counted.sha256());
     let Typing { rows, header, dataset, rejects, sort, progress, .. } = typed;
-    let (sorted, sort_memory_bytes) = (sort.finish().await?, limits.sort_memory_bytes);
-    Ok(Ingested { bytes, sha256, rows, header, dataset, rejects, sorted, progress, sort_memory_bytes })
+    let ((sorted, was_given), sort_memory_bytes) = (sort.finish().await?, limits.sort_memory_bytes);
+    Ok(Ingested {
+        bytes,
+        sha256,
+        rows,
+        header,
+        dataset,
+        rejects,
+        sorted,
+        progress,
+        sort_memory_bytes,
+        was_given,
+    })
 }
 
 /// Hands on all records. Says whether they were taken to the end; where they were not, whoever took them says why.

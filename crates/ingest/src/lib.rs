@@ -23,7 +23,7 @@ mod source;
 
 pub use error::{Error, is_no_space};
 pub use guards::Refusal;
-pub use ingest::{Ingested, ingest};
+pub use ingest::{Ingested, Outlets, ingest};
 pub use limits::{Limits, Progress};
 pub use rejects::{Reject, Rejects};
 pub use sorted::{Merged, Range, SortedRows};

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::record::{Batch, Record};
 use crate::rejects::{Refused, Rejects};
 use crate::sort::Sort;
-use crate::{Error, Limits, Progress};
+use crate::{Error, Limits, Outlets, Progress};
 
 /// Types records.
 pub(crate) struct Typing {
@@ -30,13 +30,9 @@ pub(crate) struct Typing {
 }
 
 impl Typing {
-    /// Sorted runs go to the directory of `report`.
-    pub(crate) fn new(
-        dataset: Arc<Dataset>,
-        limits: &Limits,
-        report: &Path,
-        progress: Arc<Progress>,
-    ) -> Self {
+    /// Sorted runs go to the directory of the report.
+    pub(crate) fn new(dataset: Arc<Dataset>, limits: &Limits, outlets: Outlets<'_>) -> Self {
+        let Outlets { report, progress, early } = outlets;
         let work_dir = report.parent().unwrap_or(Path::new("."));
         Self {
             order: Vec::new(),
@@ -44,7 +40,7 @@ impl Typing {
             rows_max: limits.rows_max,
             header: false,
             rejects: Rejects::new(report, limits.report_rows_max),
-            sort: Sort::new(work_dir, limits.sort_memory_bytes),
+            sort: Sort::new(work_dir, limits.sort_memory_bytes, early),
             dataset,
             progress,
             work_dir: work_dir.to_owned(),

@@ -7,6 +7,7 @@
 mod block;
 mod catalog;
 mod disk;
+mod draft;
 mod publish;
 mod read;
 mod room;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use crate::ledger::Ledger;
 use crate::{Entry, Error, Metrics, Result};
 use catalog::Catalog;
+pub use draft::Draft;
 pub use publish::{Publisher, Staged, Staging};
 pub use read::Reader;
 use snapshot::Snapshots;

@@ -22,7 +22,7 @@ pub use error::{Error, Result};
 pub use ledger::{Counts, Entry, NewVersion, State};
 pub use manners::Manners;
 pub use metrics::{Followed, Metrics, MetricsError};
-pub use publisher::{LiveRows, Published, Publisher, Rows, Staged, Staging};
+pub use publisher::{Draft, LiveRows, Published, Publisher, Rows, Staged, Staging};
 pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader};
 pub use settings::{Settings, StoreUrl};
 

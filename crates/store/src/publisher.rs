@@ -8,6 +8,7 @@ use dataset::RowBatch;
 use tokio::sync::mpsc;
 
 use crate::embedded;
+pub use crate::embedded::Draft;
 use crate::ledger::{Counts, Entry, NewVersion};
 use crate::mariadb;
 use crate::{Error, Manners, Result};
@@ -17,6 +18,8 @@ pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
 
 /// Rows of a range of the keys in key order, for a version that is being staged.
 pub type Rows = mpsc::Receiver<RowBatch>;
+
+const NO_DRAFTS: &str = "MariaDB takes no drafts";
 
 /// The one who may change a dataset.
 #[derive(Debug)]
@@ -87,6 +90,28 @@ impl Publisher {
         match self {
             Self::Embedded(publisher) => publisher.stage(new).await.map(Staging::Embedded),
             Self::Mariadb(publisher) => publisher.stage(new).await.map(|it| Staging::Mariadb(Box::new(it))),
+        }
+    }
+
+    /// Whether rows that come in key order can be put aside before they are staged. MariaDB takes them more quickly in
+    /// several ranges of the keys at once, for which all keys must be known.
+    pub fn takes_drafts(&self) -> bool {
+        matches!(self, Self::Embedded(_))
+    }
+
+    /// Starts to put rows aside. There is one draft at a time.
+    pub async fn draft(&self) -> Result<Draft> {
+        match self {
+            Self::Embedded(publisher) => publisher.draft().await,
+            Self::Mariadb(_) => Err(Error::corrupt(NO_DRAFTS)),
+        }
+    }
+
+    /// Starts a new version of the rows of a draft.
+    pub async fn stage_draft(self, new: NewVersion, draft: Draft) -> Result<Staging> {
+        match self {
+            Self::Embedded(publisher) => publisher.stage_draft(new, draft).await.map(Staging::Embedded),
+            Self::Mariadb(_) => Err(Error::corrupt(NO_DRAFTS)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dataset::{Dataset, Datasets};
-use ingest::{Limits, Merged, Refusal, Rejects};
+use ingest::{Limits, Merged, Outlets, Refusal, Rejects};
 use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 
@@ -39,7 +39,7 @@ async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error
     let limits = Limits { report_rows_max, ..Limits::default() };
     let (start, guards) = (Instant::now(), dataset.guards);
     let body = ReaderStream::with_capacity(open(&check.file).await?, READ_BYTES);
-    let ingested = ingest::ingest(body, dataset, &limits, &report, Arc::default()).await;
+    let ingested = ingest::ingest(body, dataset, &limits, Outlets::new(&report)).await;
     let ingested = match ingested {
         Ok(ingested) => ingested,
         // What is wrong with the file is the answer; what is wrong with this machine is an error.

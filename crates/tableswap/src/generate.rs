@@ -99,7 +99,7 @@ mod tests {
         let dataset = dataset::Datasets::built_in().unwrap().get("promotions").unwrap().clone();
         let body = tokio_util::io::ReaderStream::new(io::Cursor::new(rows));
         let (limits, report) = (ingest::Limits::default(), dir.path().join("rejects.csv"));
-        let ingested = ingest::ingest(body, dataset, &limits, &report, std::sync::Arc::default());
+        let ingested = ingest::ingest(body, dataset, &limits, ingest::Outlets::new(&report));
         let merged = ingested.await.unwrap().into_rows(1).await.unwrap().finish_unread().await.unwrap();
         assert_eq!((merged.rows, merged.duplicates, merged.rejects.count()), (50_000, 0, 0));
     }

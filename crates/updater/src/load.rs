@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use dataset::Dataset;
-use ingest::{Ingested, Limits, Merged, Refusal, Reject, Rejects};
+use ingest::{Ingested, Limits, Merged, Outlets, Range, Refusal, Reject, Rejects};
 use serde::Serialize;
-use store::{Counts, NewVersion, Publisher, Staging, Store};
+use store::{Counts, Draft, NewVersion, Publisher, Staging, Store};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::body::Body;
@@ -172,14 +173,7 @@ impl Job {
 
     async fn run_phases(self, body: Body) -> Result<Report, Failure> {
         let publisher = self.unless_cancelled(self.store.publisher(&self.dataset.name)).await??;
-        let ingest = ingest::ingest(
-            body.with_rests(publisher.manners().cloned()),
-            self.dataset.clone(),
-            &self.limits,
-            &self.load.report,
-            self.load.progress.clone(),
-        );
-        let ingested = self.unless_cancelled(ingest).await??;
+        let (ingested, draft) = self.unless_cancelled(self.receive(&publisher, body)).await??;
         let live_rows = publisher.live().map(|live| live.rows);
         let counts = Counts { rows: ingested.rows, rejected: ingested.rejects().count(), duplicates: 0 };
         self.guard(counts, ingested.header, ingested.rejects(), live_rows)?;
@@ -197,8 +191,25 @@ impl Job {
         if self.load.wish.dry_run {
             self.try_out(publisher, ingested, file).await
         } else {
-            self.publish(publisher, ingested, file).await
+            self.publish(publisher, draft, ingested, file).await
         }
+    }
+
+    /// Reads the whole file. What comes in key order is put aside at once, where the store can make a version of it.
+    async fn receive(&self, publisher: &Publisher, body: Body) -> Result<(Ingested, Option<Draft>), Failure> {
+        let (early, rows) = oneshot::channel();
+        let is_wanted = publisher.takes_drafts() && !self.load.wish.dry_run;
+        let outlets = Outlets {
+            report: &self.load.report,
+            progress: self.load.progress.clone(),
+            early: is_wanted.then_some(early),
+        };
+        let body = body.with_rests(publisher.manners().cloned());
+        let ingest = ingest::ingest(body, self.dataset.clone(), &self.limits, outlets);
+        let (ingested, draft) = tokio::join!(ingest, put_aside(publisher, rows));
+        let ingested = ingested?;
+        let draft = draft.filter(|_| ingested.was_given());
+        Ok((ingested, draft))
     }
 
     /// The report for a file that is live already, byte for byte and with the same columns.
@@ -211,7 +222,13 @@ impl Job {
         Some(self.report(Status::Unchanged, Some(live.version), (ingested.bytes, &ingested.sha256), counts))
     }
 
-    async fn publish(&self, publisher: Publisher, ingested: Ingested, file: File) -> Result<Report, Failure> {
+    async fn publish(
+        &self,
+        publisher: Publisher,
+        draft: Option<Draft>,
+        ingested: Ingested,
+        file: File,
+    ) -> Result<Report, Failure> {
         let new = NewVersion {
             schema: self.dataset.schema.clone(),
             sha256: file.sha256.clone(),
@@ -220,8 +237,14 @@ impl Job {
             forced: self.load.wish.force,
             keep_versions: self.dataset.keep_versions,
         };
-        let mut staging = publisher.stage(new).await?;
-        let counts = match self.fill(&mut staging, ingested, &file).await {
+        let is_filled = draft.is_some();
+        let mut staging = match draft {
+            Some(draft) => publisher.stage_draft(new, draft).await?,
+            None => publisher.stage(new).await?,
+        };
+        let merged =
+            if is_filled { Ok(ingested.into_given()) } else { self.fill(&mut staging, ingested).await };
+        let counts = match merged.and_then(|merged| self.guard_merged(&merged, &file)) {
             Ok(counts) => counts,
             Err(failure) => {
                 staging.abort(&failure.to_string()).await?;
@@ -243,11 +266,11 @@ impl Job {
         Ok(self.report(Status::Published, Some(version), (file.bytes, &file.sha256), counts))
     }
 
-    /// Puts all rows into staging and returns what was counted, if nothing speaks against the file.
-    async fn fill(&self, staging: &mut Staging, ingested: Ingested, file: &File) -> Result<Counts, Failure> {
+    /// Puts all rows into staging.
+    async fn fill(&self, staging: &mut Staging, ingested: Ingested) -> Result<Merged, Failure> {
         let mut rows = self.unless_cancelled(ingested.into_rows(staging.ranges_max())).await??;
         self.unless_cancelled(staging.fill(rows.take_ranges())).await??;
-        self.guard_merged(&rows.finish().await?, file)
+        Ok(rows.finish().await?)
     }
 
     async fn try_out(&self, publisher: Publisher, ingested: Ingested, file: File) -> Result<Report, Failure> {
@@ -317,6 +340,19 @@ impl Job {
             done = work => Ok(done),
         }
     }
+}
+
+/// Puts rows aside as they come. What does not work out is tried once more when all have come.
+async fn put_aside(publisher: &Publisher, rows: oneshot::Receiver<Range>) -> Option<Draft> {
+    let rows = rows.await.ok()?;
+    let draft = async {
+        let mut draft = publisher.draft().await?;
+        draft.fill(rows).await.map(|()| draft)
+    };
+    draft
+        .await
+        .inspect_err(|error| warn!(error = service::chain(error), "rows cannot be put aside early"))
+        .ok()
 }
 
 /// What became of a load, as its part of the trace.

@@ -13,10 +13,12 @@ pub(crate) struct Buffer {
     index: Vec<Entry>,
     /// Both together hold so much at most.
     bytes_max: usize,
-    /// Where the last row stands.
-    last: usize,
+    /// Where the key of the last row stands.
+    last_key: Range<usize>,
     /// No row came behind one that belongs behind it.
     is_sorted: bool,
+    /// Each came with a key above the one before.
+    came_in_order: bool,
     /// With so many bytes all keys begin alike.
     same: usize,
 }
@@ -39,7 +41,7 @@ const BYTES_MAX: usize = u32::MAX as usize;
 
 impl Buffer {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, is_sorted: true, ..Self::default() }
+        Self { bytes_max, is_sorted: true, came_in_order: true, ..Self::default() }
     }
 
     /// Whether one more row fits; into an empty buffer any row does.
@@ -56,16 +58,19 @@ impl Buffer {
         if self.is_empty() {
             self.same = key.len();
         } else if self.is_sorted || self.same > 0 {
-            let last = RowRef::decode(&self.bytes[self.last..]).key;
-            self.is_sorted = self.is_sorted && last <= key;
+            let last = &self.bytes[self.last_key.clone()];
+            let order = last.cmp(key);
+            self.is_sorted = self.is_sorted && order.is_le();
+            self.came_in_order = self.came_in_order && order.is_lt();
             self.same = same_bytes(last, key).min(self.same);
         }
         self.reserve(RowRef::bytes_max(key, rest));
-        self.last = self.bytes.len();
         // `has_room` has seen to it that the place fits.
-        let at = u32::try_from(self.last).unwrap_or(u32::MAX);
+        let at = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         self.index.push(Entry { prefix: prefix(key), at });
         RowRef { key, rest, line }.encode(&mut self.bytes);
+        let key_end = self.bytes.len() - rest.len();
+        self.last_key = key_end - key.len()..key_end;
     }
 
     /// Takes memory for a row, and for those that may still come.
@@ -90,9 +95,14 @@ impl Buffer {
         self.index.len()
     }
 
-    /// How many bytes all rows take when they are written.
-    pub(crate) fn encoded_len(&self) -> u64 {
-        self.bytes.len() as u64
+    /// Whether the keys came in their order, each once.
+    pub(crate) fn came_in_order(&self) -> bool {
+        self.came_in_order
+    }
+
+    /// All rows as they came, as they are written where they came in order.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Brings the index into the order of the keys; rows with the same key stay as they came.
@@ -125,6 +135,18 @@ impl Buffer {
         Ok(())
     }
 
+    /// A row about every so many bytes, with its place in all bytes; of rows that came in order.
+    pub(crate) fn marks(&self, every_bytes: u64) -> impl Iterator<Item = (&[u8], u64)> {
+        let mut next = 0;
+        self.index.iter().filter_map(move |entry| {
+            let at = u64::from(entry.at);
+            (at >= next).then(|| {
+                next = at + every_bytes;
+                (row(&self.bytes, *entry).key, at)
+            })
+        })
+    }
+
     /// The first key of those that are sorted.
     pub(crate) fn first_key(&self) -> Option<&[u8]> {
         self.index.first().map(|entry| row(&self.bytes, *entry).key)
@@ -145,7 +167,7 @@ impl Buffer {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.index.clear();
-        self.is_sorted = true;
+        (self.is_sorted, self.came_in_order) = (true, true);
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::buffer::Buffer;
 use super::row::{Head, RowRef, damaged};
 
 /// How much is written at once.
@@ -71,6 +72,20 @@ impl Scratch {
     /// So much is written, or will be at once.
     pub(crate) fn bytes(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
+    }
+
+    /// Writes a run of the rows of a sorted buffer, with an entry in the index about every `index_bytes`.
+    pub(crate) fn write_buffer(&self, buffer: &Buffer, index_bytes: u64) -> io::Result<Run> {
+        let bytes = buffer.bytes().len() as u64;
+        if !buffer.came_in_order() {
+            return self.write(bytes, index_bytes, |write| buffer.try_for_each(write));
+        }
+        let start = self.given.fetch_add(bytes, Ordering::Relaxed);
+        self.file.write_all_at(buffer.bytes(), start)?;
+        let mut index = Index::default();
+        buffer.marks(index_bytes).for_each(|(key, at)| index.push(key, start + at));
+        let last_key = buffer.last_key().unwrap_or_default().to_vec();
+        Ok(Run { file: self.file.clone(), place: start..start + bytes, index, last_key })
     }
 
     /// Writes a run of what `rows` hands to its argument, `bytes` in all, with an entry in the index about every

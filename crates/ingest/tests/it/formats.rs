@@ -99,7 +99,7 @@ async fn a_source_that_breaks_off_is_told_apart_from_a_damaged_file() {
     let chunks = [Ok(FILE.into()), Err(io::Error::other("connection reset"))];
     let report = case.work_dir.path().join("rejects.csv");
     let body = futures_util::stream::iter(chunks);
-    let ingest = ingest::ingest(body, case.dataset.clone(), &case.limits, &report, std::sync::Arc::default());
+    let ingest = ingest::ingest(body, case.dataset.clone(), &case.limits, ingest::Outlets::new(&report));
     let error = ingest.await.unwrap_err();
     assert!(matches!(error, ingest::Error::BrokenOff(_)), "{error:?}");
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::catalog::{Catalog, sync_dir};
+use super::draft::{self, Draft};
 use super::snapshot::{self, Snapshots, Writer};
 use crate::ledger::{Counts, Entry, Ledger, NewVersion};
 use crate::publisher::{LiveRows, Rows, same_count};
@@ -99,12 +100,29 @@ impl Publisher {
         Ok(receiver)
     }
 
-    pub(crate) async fn stage(mut self, new: NewVersion) -> Result<Staging> {
+    pub(crate) async fn draft(&self) -> Result<Draft> {
+        Draft::create(self.dir.join(DRAFT)).await
+    }
+
+    pub(crate) async fn stage(self, new: NewVersion) -> Result<Staging> {
+        self.begin(new, Writer::create).await
+    }
+
+    pub(crate) async fn stage_draft(self, new: NewVersion, draft: Draft) -> Result<Staging> {
+        self.begin(new, |path| draft.keep_as(path)).await
+    }
+
+    /// Enters a new version, whose file is opened by `open`.
+    async fn begin(
+        mut self,
+        new: NewVersion,
+        open: impl FnOnce(&Path) -> Result<Writer> + Send + 'static,
+    ) -> Result<Staging> {
         let keep_versions = new.keep_versions;
         tokio::task::spawn_blocking(move || {
             let version = self.ledger.begin(new);
             self.write_catalog()?;
-            match Writer::create(&staging_path(&self.dir, version)) {
+            match open(&staging_path(&self.dir, version)) {
                 Ok(writer) => {
                     Ok(Staging { publisher: self, version, keep_versions, writer: Arc::new(writer) })
                 }
@@ -199,6 +217,7 @@ impl Publisher {
 }
 
 const STAGING: &str = "staging-";
+const DRAFT: &str = "staging-draft.lmdb";
 
 fn staging_path(dir: &Path, version: u32) -> PathBuf {
     dir.join(format!("{STAGING}v{version}.lmdb"))
@@ -219,11 +238,8 @@ impl Staging {
     }
 
     pub(crate) async fn fill(&mut self, ranges: Vec<Rows>) -> Result<()> {
-        for mut rows in ranges {
-            while let Some(batch) = rows.recv().await {
-                let writer = self.writer.clone();
-                tokio::task::spawn_blocking(move || writer.append(&batch)).await??;
-            }
+        for rows in ranges {
+            draft::append(&self.writer, rows).await?;
         }
         Ok(())
     }
@@ -262,7 +278,7 @@ impl Staging {
     }
 }
 
-fn sole(writer: Arc<Writer>) -> Result<Writer> {
+pub(super) fn sole(writer: Arc<Writer>) -> Result<Writer> {
     Arc::try_unwrap(writer).map_err(|_| Error::corrupt("rows are still being added"))
 }
 

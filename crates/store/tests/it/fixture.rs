@@ -1,5 +1,6 @@
 //! A store of its own for each test, and rows to put into it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -24,7 +25,7 @@ pub(crate) const ITEMS: &str = r#"
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) dataset: Arc<Dataset>,
-    _dir: Option<tempfile::TempDir>,
+    dir: Option<tempfile::TempDir>,
     pub(crate) database: Option<Database>,
 }
 
@@ -44,7 +45,7 @@ impl Fixture {
     pub(crate) fn embedded() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = open(&format!("embedded:{}", dir.path().display()));
-        Self { store, dataset: dataset(ITEMS), _dir: Some(dir), database: None }
+        Self { store, dataset: dataset(ITEMS), dir: Some(dir), database: None }
     }
 
     pub(crate) fn mariadb() -> Self {
@@ -57,7 +58,7 @@ impl Fixture {
 
     pub(crate) fn in_database(database: Database) -> Self {
         let store = open(&database.url());
-        Self { store, dataset: dataset(ITEMS), _dir: None, database: Some(database) }
+        Self { store, dataset: dataset(ITEMS), dir: None, database: Some(database) }
     }
 
     pub(crate) fn with(self, toml: &str) -> Self {
@@ -66,6 +67,19 @@ impl Fixture {
 
     pub(crate) fn name(&self) -> &str {
         &self.dataset.name
+    }
+
+    /// Where the files of the dataset are, in an embedded store.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.as_ref().unwrap().path().join(self.name())
+    }
+
+    pub(crate) fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     pub(crate) fn new_version(&self) -> NewVersion {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod contract;
+mod drafts;
 mod fixture;
 mod kinds;
 mod look_ups;
