@@ -38,8 +38,8 @@ const RUNS_MAX: usize = 4096;
 /// A run's index has an entry about every so many bytes.
 const INDEX_BYTES: usize = 256 << 10;
 
-/// Buffers share the memory: one fills, two are sorted, and others wait. Afterwards the last one stays, and a quarter of
-/// the memory is for reading the runs: more does not make it quicker.
+/// Buffers share the memory: one fills, two are sorted, and others wait. Afterwards the last one stays, and at
+/// most a quarter of the memory is for reading the runs.
 const BUFFERS: usize = 8;
 const SORTING_MAX: usize = 2;
 
