@@ -23,7 +23,7 @@ const PAGE_BYTES: u64 = 2 << 20;
 /// So far ahead at most.
 const AHEAD_MAX_BYTES: u64 = 64 << 20;
 /// The kernel is asked for so much at a time: while it is, that counts as this process's memory.
-const FILL_BYTES: usize = 4 << 20;
+const FILL_BYTES: usize = 2 << 20;
 /// When so much more is written it is put on disk.
 const SYNC_BYTES: u64 = 64 << 20;
 

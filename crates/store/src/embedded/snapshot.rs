@@ -154,8 +154,10 @@ const WRITE_MAP_BYTES: usize = 1 << 40;
 /// The longest key: a text of 255 characters.
 const KEY_BYTES_MAX: usize = 255 * 4;
 
-/// After so many blocks their pages are let go of.
-const BLOCKS_MAPPED: usize = 1 << 8;
+/// After so many blocks that were put the pages are let go of that were looked at for them...
+const BLOCKS_PUT: usize = 1 << 5;
+/// ... and after so many that were read.
+const BLOCKS_READ: usize = 1 << 8;
 
 impl Writer {
     pub(super) fn create(path: &Path) -> Result<Self> {
@@ -183,7 +185,7 @@ impl Writer {
             unfinished.last_key.extend_from_slice(key);
         }
         txn.commit()?;
-        if unfinished.put >= BLOCKS_MAPPED {
+        if unfinished.put >= BLOCKS_PUT {
             unfinished.put = 0;
             self.unmap()?;
         }
@@ -214,7 +216,7 @@ impl Writer {
         let mut rows = 0;
         for (at, block) in self.blocks.iter(&txn)?.enumerate() {
             rows += Block::read(block?)?.rows() as u64;
-            if at % BLOCKS_MAPPED == BLOCKS_MAPPED - 1 {
+            if at % BLOCKS_READ == BLOCKS_READ - 1 {
                 self.unmap()?;
             }
         }
