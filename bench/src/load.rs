@@ -72,7 +72,9 @@ impl Bench<'_> {
         let loaded = self.ways.load(way, files)?;
         eprintln!("turn {number}, {} rows: {} {:.2} s", files.rows, way.name(), loaded.seconds);
         turns.push(Turn { way, rows: files.rows, loaded });
-        // What the database still writes would take time from the next turn.
-        stores::settle(self.ways.server)
+        // What is still written would take time from the next turn.
+        stores::settle(self.ways.server)?;
+        rustix::fs::sync();
+        Ok(())
     }
 }

@@ -36,12 +36,12 @@ pub(crate) enum Store {
 
 pub(crate) const ALL: [Way; 9] = [
     Way::EMBEDDED,
-    Way::MARIADB,
-    Way::Raw,
     Way::Ours(Store::Embedded, Input::Sorted),
-    Way::Ours(Store::Mariadb, Input::Sorted),
     Way::Ours(Store::Embedded, Input::Zstd),
+    Way::MARIADB,
+    Way::Ours(Store::Mariadb, Input::Sorted),
     Way::Ours(Store::Mariadb, Input::Zstd),
+    Way::Raw,
     Way::OnePass,
     Way::Redis,
 ];

@@ -1,13 +1,13 @@
 //! The external sort: rows go in as they come and come out in the order of their keys, with bounded memory.
 //!
 //! Rows fill a buffer; a full one is sorted and written out as a run by a thread of its own while the next one fills.
-//! So arrival, parsing and sorting overlap. Buffers are an eighth of the memory, because one that is small enough to
-//! stay near the processor is sorted and written twice as quickly, and two of them are sorted at once. The last one stays in memory, so a
-//! small file never touches the disk. Rows with the same key stay in the order of their lines.
+//! So arrival, parsing and sorting overlap. Buffers are an eleventh of the memory, because one that is small enough to
+//! stay near the processor is sorted and written twice as quickly, and two of them are sorted at once. The last one
+//! stays in memory, so a small file never touches the disk. Rows with the same key stay in the order of their lines.
 //!
 //! A run that continues the one before it is joined to it: rows that come in key order are one run in the end, which is
-//! only read again; whoever wants such rows early gets them while the rest is still coming. The runs are merged in several ranges of the keys at once, if whoever takes the rows can take
-//! several.
+//! only read again; whoever wants such rows early gets them while the rest is still coming. The runs are merged in
+//! several ranges of the keys at once, if whoever takes the rows can take several.
 
 mod buffer;
 mod early;
@@ -33,14 +33,14 @@ pub(crate) use row::RowRef;
 use run::{Run, Scratch};
 pub(crate) use sorted::Sorted;
 
-/// So many runs are merged at once at most; with the usual memory that is enough for 1.4 billion promotions.
+/// So many runs are merged at once at most; with the usual memory that is enough for a billion promotions.
 const RUNS_MAX: usize = 4096;
 /// A run's index has an entry about every so many bytes.
 const INDEX_BYTES: usize = 256 << 10;
 
 /// Buffers share the memory: one fills, two are sorted, and others wait. Afterwards the last one stays, and at
 /// most a quarter of the memory is for reading the runs.
-const BUFFERS: usize = 8;
+const BUFFERS: usize = 11;
 const SORTING_MAX: usize = 2;
 
 /// Takes rows in any order.

@@ -4,9 +4,6 @@ use std::process::ExitCode;
 
 use service::{Environment, telemetry};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {

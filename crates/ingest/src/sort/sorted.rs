@@ -9,7 +9,7 @@ use super::row::same_bytes;
 use super::run::Run;
 
 /// A run is read in pieces between these sizes, however many share the memory; larger ones make it no quicker.
-pub(super) const READ_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(64 << 10);
+pub(super) const READ_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(32 << 10);
 
 /// The sorted rows of a file: runs in the order in which they came, and the last buffer.
 #[derive(Debug)]
