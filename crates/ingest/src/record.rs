@@ -100,7 +100,8 @@ impl<'a> Record<'a> {
     fn range(&self, at: usize) -> Range<usize> {
         let start = at.checked_sub(1).map_or(Some(&0), |before| self.ends.get(before));
         let Some((start, end)) = start.zip(self.ends.get(at)) else { return 0..0 };
-        let has_cr = at + 1 == self.len() && self.bytes[*start..*end].ends_with(b"\r");
+        let is_last = at + 1 == self.len();
+        let has_cr = is_last && self.bytes.get(*start..*end).is_some_and(|field| field.ends_with(b"\r"));
         *start..*end - usize::from(has_cr)
     }
 

@@ -158,8 +158,6 @@ const KEY_BYTES_MAX: usize = 255 * 4;
 const BLOCKS_PUT: usize = 1 << 5;
 /// ... and after so many that were read.
 const BLOCKS_READ: usize = 1 << 8;
-/// Less than this is written between two looks at the map.
-const MAPPED_NEXT_BYTES: usize = 64 << 20;
 
 impl Writer {
     pub(super) fn create(path: &Path) -> Result<Self> {
@@ -189,8 +187,6 @@ impl Writer {
         txn.commit()?;
         if unfinished.put >= BLOCKS_PUT {
             unfinished.put = 0;
-            // Where pages are large, each look at one byte would map two mebibytes.
-            self.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
             self.unmap()?;
         }
         self.room.lock().unwrap_or_else(PoisonError::into_inner).make(self.used_bytes()?)
@@ -216,7 +212,6 @@ impl Writer {
         txn.commit()?;
         self.room.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.used_bytes()?)?;
         self.env.force_sync()?;
-        self.advise(MmapAdvise::MADV_HUGEPAGE)?;
         let txn = self.env.read_txn()?;
         let mut rows = 0;
         for (at, block) in self.blocks.iter(&txn)?.enumerate() {
@@ -231,13 +226,9 @@ impl Writer {
     }
 
     /// Lets go of the pages of the file that were looked at: they stay in the kernel's memory and do not count as ours.
+    /// Where they are large, a look at one byte brings two mebibytes.
+    #[expect(unsafe_code, reason = "LMDB does not let go of its pages")]
     fn unmap(&self) -> Result<()> {
-        self.advise(MmapAdvise::MADV_DONTNEED)
-    }
-
-    /// Tells the kernel how the blocks are used, and those that come next.
-    #[expect(unsafe_code, reason = "LMDB says nothing of its map to the kernel")]
-    fn advise(&self, advice: MmapAdvise) -> Result<()> {
         let txn = self.env.read_txn()?;
         let (Some((_, first)), Some((_, last))) = (self.blocks.first(&txn)?, self.blocks.last(&txn)?) else {
             return Ok(());
@@ -245,10 +236,10 @@ impl Writer {
         // The map is one piece, and both are in it.
         let start = first.as_ptr().expose_provenance();
         let start = start - start % self.page_bytes()?;
-        let length = last.as_ptr_range().end.addr().saturating_sub(start) + MAPPED_NEXT_BYTES;
+        let length = last.as_ptr_range().end.addr().saturating_sub(start);
         if let Some(at) = NonNull::new(ptr::with_exposed_provenance_mut(start)) {
             // SAFETY: the map is of a file and only read, so a page that is gone comes back when it is looked at.
-            let _ = unsafe { madvise(at, length, advice) };
+            let _ = unsafe { madvise(at, length, MmapAdvise::MADV_DONTNEED) };
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Files that come in key order, which are put aside while they come.
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 
 use testkit::http;
 
@@ -30,6 +31,18 @@ fn half_sent(updater: &Updater) -> TcpStream {
     slow.write_all((head + &rows(0..50_000)).as_bytes()).unwrap();
     until(|| drafts(updater) == ["staging-draft.lmdb"]);
     slow
+}
+
+#[test]
+fn what_was_put_aside_becomes_the_version() {
+    let updater = updater();
+    let mut slow = half_sent(&updater);
+    let file = |name: &str| std::fs::metadata(updater.dir.join("store/items").join(name)).unwrap().ino();
+    let draft = file("staging-draft.lmdb");
+    slow.write_all(rows(50_000..100_000).as_bytes()).unwrap();
+    let answer = http::read_response(&mut BufReader::new(slow), false).unwrap();
+    assert_eq!((answer.status, json(&answer)["rows"].as_u64()), (200, Some(100_000)), "{}", answer.text());
+    assert_eq!(file("v1.lmdb"), draft);
 }
 
 #[test]
