@@ -33,6 +33,16 @@ pub(crate) enum Command {
         #[arg(long)]
         port: u16,
     },
+    /// Ask a database once for each request: the contender `mariadb-plain`, which `lookup` starts by itself.
+    #[command(hide = true)]
+    Plain {
+        /// Where to listen, on 127.0.0.1.
+        #[arg(long)]
+        port: u16,
+        /// Its URL.
+        #[arg(long)]
+        database: String,
+    },
 }
 
 /// What `lookup` takes.

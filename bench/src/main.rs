@@ -9,6 +9,7 @@ mod load;
 mod lookup;
 mod machine;
 mod numbers;
+mod plain;
 mod programs;
 mod readme;
 mod stores;
@@ -24,5 +25,6 @@ fn main() -> anyhow::Result<()> {
         Command::Load(arguments) => load::run(&arguments),
         Command::Swap(arguments) => swap::run(&arguments),
         Command::Bare { port } => Ok(bare::run(port)?),
+        Command::Plain { port, database } => plain::run(port, &database),
     }
 }

@@ -75,7 +75,7 @@ impl Stores {
         match backend {
             Backend::Bare => None,
             Backend::Embedded => Some(self.embedded.clone()),
-            Backend::Mariadb => Some(mariadb?.database.reader_url()),
+            Backend::Mariadb | Backend::MariadbPlain => Some(mariadb?.database.reader_url()),
             Backend::MariadbFar => {
                 let mariadb = mariadb?;
                 Some(mariadb.database.reader_url_via(mariadb.far.port()))

@@ -34,10 +34,13 @@ impl Running {
     ) -> anyhow::Result<Running> {
         let port = free_port();
         let server = match contender.backend {
-            Backend::Bare => start_bare(port)?,
+            Backend::Bare => start_this("bare", &[], port)?,
             backend => {
                 let url = stores.url(backend).context("there is no store to read from")?;
-                start_api(contender, programs, &url, port)?
+                match backend {
+                    Backend::MariadbPlain => start_this("plain", &["--database", &url], port)?,
+                    _ => start_api(contender, programs, &url, port)?,
+                }
             }
         };
         let mut running = Running { contender, port, header: None, _server: server };
@@ -77,9 +80,10 @@ impl Running {
     }
 }
 
-fn start_bare(port: u16) -> anyhow::Result<Server> {
+/// Starts this program with another command.
+fn start_this(command: &str, more: &[&str], port: u16) -> anyhow::Result<Server> {
     let this = env::current_exe().context("this program's own path")?;
-    Ok(Server::start(this, &["bare", "--port", &port.to_string()], &[], port))
+    Ok(Server::start(this, &[&[command, "--port", &port.to_string()], more].concat(), &[], port))
 }
 
 fn start_api(

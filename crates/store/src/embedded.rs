@@ -8,10 +8,12 @@ mod block;
 mod catalog;
 mod disk;
 mod draft;
+mod pages;
 mod publish;
 mod read;
 mod room;
 mod snapshot;
+mod warm;
 
 use std::fs;
 use std::path::{Path, PathBuf};

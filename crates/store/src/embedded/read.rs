@@ -16,7 +16,8 @@ use tracing::{error, info};
 
 use super::catalog::{self, Catalog};
 use super::disk::Disk;
-use super::snapshot::{Snapshot, Snapshots, View};
+use super::snapshot::{self, Snapshot, Snapshots, View};
+use super::warm::{Task, Warmer};
 use crate::{Error, Found, Live, LookUp, Looked, Metrics, Result};
 
 /// How often the catalogs are looked at: several times within the time that a publication waits for its readers.
@@ -70,8 +71,9 @@ impl Reader {
         reader
     }
 
-    /// Looks at all catalogs once. One that cannot be read keeps its dataset where it was, and no other.
-    fn follow(&self) {
+    /// Looks at all catalogs once. One that cannot be read keeps its dataset where it was, and no other. Returns whether
+    /// anything is new.
+    fn follow(&self) -> bool {
         let before = self.seen.load();
         let mut after = Seen { live: before.live.clone(), error: None };
         if let Err(error) = self.look(&mut after) {
@@ -83,9 +85,20 @@ impl Reader {
         let same = |(name, live): (&String, &Arc<LiveSnapshot>)| {
             before.live.get(name).is_some_and(|before| Arc::ptr_eq(before, live))
         };
-        if after.error != before.error || !after.live.iter().all(same) {
+        let changed = after.error != before.error || !after.live.iter().all(same);
+        if changed {
             self.seen.store(Arc::new(after));
         }
+        changed
+    }
+
+    /// What is to be in memory.
+    fn live_files(&self) -> Vec<Task> {
+        let task = |(dataset, live): (&String, &Arc<LiveSnapshot>)| Task {
+            path: snapshot::path(&self.root.join(dataset), live.live.version),
+            snapshot: Arc::downgrade(&live.snapshot),
+        };
+        self.seen.load().live.iter().map(task).collect()
     }
 
     fn look(&self, seen: &mut Seen) -> Result<()> {
@@ -215,8 +228,14 @@ thread_local! {
 
 /// Looks again and again, until the reader is gone.
 fn follow(reader: &Weak<Reader>) {
+    let (mut warmer, mut changed) = (Warmer::start(), true);
     while let Some(reader) = reader.upgrade() {
-        reader.follow();
+        changed |= reader.follow();
+        let now = Instant::now();
+        if changed || (reader.disk.is_awaited() && warmer.is_due(now)) {
+            warmer.read(reader.live_files(), now);
+            changed = false;
+        }
         drop(reader);
         std::thread::sleep(LOOK_EVERY);
     }

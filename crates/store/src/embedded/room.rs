@@ -1,29 +1,20 @@
 //! Room for a file that grows, ahead of what is written.
 //!
 //! Where space on the disk is set aside in large pieces, and pages of memory for it, too, the kernel keeps the file in
-//! memory in large pages. A look-up then needs fewer steps to find its page, and writing is quicker as well. None of it
-//! is needed: what the disk, the file system or the kernel does not give is done without.
+//! memory in large pages, and writing is quicker as well. None of it is needed.
 
-use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::ptr::NonNull;
 use std::thread::{self, JoinHandle};
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
+use super::pages::{self, LARGE_BYTES};
 use crate::{Error, Result};
 
-/// A large page; a file that is smaller has none.
-const PAGE_BYTES: u64 = 2 << 20;
 /// So far ahead at most.
 const AHEAD_MAX_BYTES: u64 = 64 << 20;
-/// The kernel is asked for so much at a time: while it is, that counts as this process's memory.
-const FILL_BYTES: usize = 2 << 20;
 /// When so much more is written it is put on disk.
 const SYNC_BYTES: u64 = 64 << 20;
 
@@ -49,11 +40,11 @@ impl Room {
     pub(super) fn make(&mut self, used: u64) -> Result<()> {
         self.sync(used)?;
         let ahead = used.min(AHEAD_MAX_BYTES);
-        if !self.is_given || used < PAGE_BYTES || used + ahead / 2 < self.bytes {
+        if !self.is_given || used < LARGE_BYTES || used + ahead / 2 < self.bytes {
             return Ok(());
         }
         let (from, to) =
-            (self.bytes.max(used).next_multiple_of(PAGE_BYTES), (used + ahead).next_multiple_of(PAGE_BYTES));
+            (self.bytes.max(used).next_multiple_of(LARGE_BYTES), (used + ahead).next_multiple_of(LARGE_BYTES));
         self.is_given = extend(&self.file, from, to).is_ok();
         self.bytes = to;
         Ok(())
@@ -92,25 +83,7 @@ fn extend(file: &File, from: u64, to: u64) -> nix::Result<()> {
         return Ok(());
     }
     fallocate(file, FallocateFlags::empty(), start, end - start)?;
-    (start..end).step_by(FILL_BYTES).try_for_each(|at| {
-        let len = usize::try_from(end - at).unwrap_or(FILL_BYTES).min(FILL_BYTES);
-        NonZeroUsize::new(len).map_or(Ok(()), |len| fill(file, at, len))
-    })
-}
-
-/// Has the kernel take large pages for a part of a file.
-#[expect(unsafe_code, reason = "only a mapping can ask for large pages")]
-fn fill(file: impl AsFd, offset: i64, len: NonZeroUsize) -> nix::Result<()> {
-    // SAFETY: a new mapping, at an address of the kernel's choice, which is gone at the end of this function.
-    let at: NonNull<c_void> =
-        unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, offset) }?;
-    // SAFETY: of the mapping, which nothing else knows, nothing is read here.
-    let filled = unsafe {
-        madvise(at, len.get(), MmapAdvise::MADV_HUGEPAGE)
-            .and_then(|()| madvise(at, len.get(), MmapAdvise::MADV_POPULATE_READ))
-    };
-    // SAFETY: as above.
-    unsafe { munmap(at, len.get()) }.and(filled)
+    pages::fill(file, from, to)
 }
 
 #[cfg(test)]
@@ -148,7 +121,7 @@ mod tests {
         room.make(1).unwrap();
         assert_eq!(path.metadata().unwrap().len(), 1);
         room.file = File::open(&path).unwrap();
-        room.make(PAGE_BYTES).unwrap();
+        room.make(LARGE_BYTES).unwrap();
         assert!(!room.is_given);
         file.seek(SeekFrom::Start(0)).unwrap();
         file.write_all(b"b").unwrap();
