@@ -152,7 +152,7 @@ impl<'a> Plan<'a> {
             part: (self.parts.first(part), self.parts.each),
             header: one.header.as_deref(),
         };
-        let measured = self.wrk.run(&load).context(one.contender.name)?;
+        let measured = one.turn(|| self.wrk.run(&load)).context(one.contender.name)?;
         if measured.requests > self.parts.of_turn() {
             eprintln!("{}: more requests than draws, so that ids came again", one.contender.name);
         }

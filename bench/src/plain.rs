@@ -17,7 +17,12 @@ pub(crate) fn run(port: u16, database: &str) -> anyhow::Result<()> {
     let pool = PoolOpts::new().with_reset_connection(false);
     let options = OptsBuilder::from_opts(Opts::from_url(database)?).prefer_socket(false).pool_opts(pool);
     let pool = web::Data::new(Pool::new(options));
-    let server = move || App::new().app_data(pool.clone()).route("/promotions/{id}", web::get().to(answer));
+    let server = move || {
+        App::new()
+            .app_data(pool.clone())
+            .route("/healthz", web::get().to(HttpResponse::Ok))
+            .route("/promotions/{id}", web::get().to(answer))
+    };
     let server = HttpServer::new(server)
         .workers(available_parallelism().map_or(2, NonZero::get))
         .backlog(4096)

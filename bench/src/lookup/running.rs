@@ -11,7 +11,7 @@ use crate::lookup::contender::{Answer, Backend, Contender};
 use crate::programs::Programs;
 use crate::stores::Stores;
 
-/// How long an api may take until it has found its data.
+/// How long an api may take until it has found its data, and until it answers again after its time was stopped.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A started server.
@@ -21,11 +21,13 @@ pub(crate) struct Running {
     pub(crate) port: u16,
     /// What every request of this contender brings.
     pub(crate) header: Option<String>,
-    _server: Server,
+    /// One that will be asked for.
+    id: String,
+    server: Server,
 }
 
 impl Running {
-    /// Starts the contender's server and checks it with these ids, some of those that will be asked for.
+    /// Starts the contender's server, checks it with these ids, some of those that will be asked for, and stops its time.
     pub(crate) fn start(
         contender: &'static Contender,
         programs: &Programs,
@@ -43,17 +45,32 @@ impl Running {
                 }
             }
         };
-        let mut running = Running { contender, port, header: None, _server: server };
+        let id = ids.first().context("no id to ask for")?.clone();
+        let mut running = Running { contender, port, header: None, id, server };
         if contender.answer == Answer::NotModified {
-            running.header = Some(running.known_version(ids)?);
+            running.header = Some(running.known_version()?);
         }
         ids.iter().try_for_each(|id| running.check(id)).context(contender.name)?;
+        running.server.pause();
         Ok(running)
     }
 
+    /// Gives it a turn. Those who have none take no time from it, not even to follow their store.
+    pub(crate) fn turn<T>(&self, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.server.resume();
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = self.check(&self.id) {
+            ensure!(Instant::now() < deadline, "{error}:\n{}", self.server.log());
+            sleep(Duration::from_millis(20));
+        }
+        let ran = run();
+        self.server.pause();
+        ran
+    }
+
     /// The header of a client that has the live version already.
-    fn known_version(&self, ids: &[String]) -> anyhow::Result<String> {
-        let answer = self.get(ids.first().context("no id to ask for")?);
+    fn known_version(&self) -> anyhow::Result<String> {
+        let answer = self.get(&self.id);
         Ok(format!("If-None-Match: {}", answer.header("etag").context("an answer without etag")?))
     }
 
