@@ -46,5 +46,7 @@ async fn answer(id: web::Path<String>, pool: web::Data<Pool>) -> Result<HttpResp
 
 async fn look_up(pool: &Pool, id: Uuid) -> mysql_async::Result<Option<(String, Value)>> {
     let mut connection = pool.get_conn().await?;
-    connection.exec_first("SELECT price, expiration_date FROM promotions WHERE id = ?", (id.as_bytes(),)).await
+    connection
+        .exec_first("SELECT price, expiration_date FROM promotions WHERE id = ?", (id.as_bytes(),))
+        .await
 }

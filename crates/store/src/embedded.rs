@@ -8,6 +8,7 @@ mod block;
 mod catalog;
 mod disk;
 mod draft;
+mod index;
 mod pages;
 mod publish;
 mod read;

@@ -127,8 +127,24 @@ pub(super) fn name<'a>(last: &'a [u8], next: &'a [u8]) -> &'a [u8] {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block<'a> {
     rows: usize,
-    name: &'a [u8],
+    /// Values between which those of its keys lie.
+    bounds: (u64, u64),
     places: Places<'a>,
+}
+
+/// What has to be known of a block of slots to read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slots {
+    pub(super) rows: usize,
+    pub(super) key_length: usize,
+    pub(super) slot: usize,
+}
+
+impl Slots {
+    /// How many bytes such a block has at least.
+    pub(super) fn block_bytes(&self) -> usize {
+        HEAD_BYTES + self.rows * self.slot
+    }
 }
 
 /// Where its rows stand.
@@ -162,8 +178,9 @@ impl<'a> Block<'a> {
         let ends = rows.checked_sub(1)?;
         if number(4) == SLOTS {
             let (key_length, slot) = (usize::from(key_length), bytes.len() / rows);
-            let places = Places::Slots { key_length, slot, slots: bytes };
-            return (key_length < slot).then_some(Self { rows, name, places });
+            let (bounds, places) =
+                ((value(bytes), value(name)), Places::Slots { key_length, slot, slots: bytes });
+            return (key_length < slot).then_some(Self { rows, bounds, places });
         }
         let (keys, bytes) = bytes.split_at_checked(number(4).into())?;
         let key_ends = if key_length == VARIABLE { ends } else { 0 };
@@ -171,8 +188,24 @@ impl<'a> Block<'a> {
         let (rest_ends, rests) = bytes.split_at_checked(2 * ends)?;
         let key_length = (key_length != VARIABLE).then_some(usize::from(key_length));
         let (key_ends, rest_ends) = (key_ends.as_chunks().0, rest_ends.as_chunks().0);
-        let places = Places::Parts { key_length, keys, key_ends, rest_ends, rests };
-        Some(Self { rows, name, places })
+        let (bounds, places) =
+            ((value(keys), value(name)), Places::Parts { key_length, keys, key_ends, rest_ends, rests });
+        Some(Self { rows, bounds, places })
+    }
+
+    /// Takes a block of slots without looking into it.
+    pub(super) fn of_slots(slots: Slots, bounds: (u64, u64), bytes: &'a [u8]) -> Option<Self> {
+        let Slots { rows, key_length, slot } = slots;
+        let slots = bytes.get(HEAD_BYTES..)?;
+        Some(Self { rows, bounds, places: Places::Slots { key_length, slot, slots } })
+    }
+
+    /// How it is laid out, if its rows stand in slots.
+    pub(super) fn slots(&self) -> Option<Slots> {
+        match self.places {
+            Places::Slots { key_length, slot, .. } => Some(Slots { rows: self.rows, key_length, slot }),
+            Places::Parts { .. } => None,
+        }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -210,12 +243,10 @@ impl<'a> Block<'a> {
 
     /// Where a key should be if the keys lie evenly.
     fn guess(&self, key: &[u8]) -> usize {
-        let keys = match self.places {
-            Places::Slots { slots, .. } => slots,
-            Places::Parts { key_length: Some(_), keys, .. } => keys,
-            Places::Parts { .. } => return self.rows / 2,
-        };
-        let (key, first, last) = (value(key), value(keys), value(self.name));
+        if matches!(self.places, Places::Parts { key_length: None, .. }) {
+            return self.rows / 2;
+        }
+        let (key, (first, last)) = (value(key), self.bounds);
         let (above, span) = (key.clamp(first, last.max(first)) - first, last.saturating_sub(first).max(1));
         let at = u128::from(above) * (self.rows as u128 - 1) / u128::from(span);
         usize::try_from(at).unwrap_or(0)
@@ -243,7 +274,7 @@ impl<'a> Block<'a> {
 }
 
 /// The first bytes of a key or a name as a number.
-fn value(key: &[u8]) -> u64 {
+pub(super) fn value(key: &[u8]) -> u64 {
     let mut first = [0; 8];
     let length = key.len().min(8);
     first[..length].copy_from_slice(&key[..length]);

@@ -44,8 +44,10 @@ pub(super) fn restore(file: impl AsFd, from: u64, to: u64) -> nix::Result<usize>
 
 /// A part of a file as pieces of a large page each, the last one smaller: where each begins and how long it is.
 fn pieces(from: u64, to: u64) -> impl Iterator<Item = (u64, NonZeroUsize)> {
-    let starts = std::iter::successors(Some(from), |at| Some(at + LARGE_BYTES)).take_while(move |at| *at < to);
-    starts.filter_map(move |at| Some((at, NonZeroUsize::new(usize::try_from(LARGE_BYTES.min(to - at)).ok()?)?)))
+    let starts =
+        std::iter::successors(Some(from), |at| Some(at + LARGE_BYTES)).take_while(move |at| *at < to);
+    starts
+        .filter_map(move |at| Some((at, NonZeroUsize::new(usize::try_from(LARGE_BYTES.min(to - at)).ok()?)?)))
 }
 
 fn offset(bytes: u64) -> nix::Result<i64> {

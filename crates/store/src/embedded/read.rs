@@ -16,7 +16,7 @@ use tracing::{error, info};
 
 use super::catalog::{self, Catalog};
 use super::disk::Disk;
-use super::snapshot::{self, Snapshot, Snapshots, View};
+use super::snapshot::{self, Snapshot, Snapshots};
 use super::warm::{Task, Warmer};
 use crate::{Error, Found, Live, LookUp, Looked, Metrics, Result};
 
@@ -189,7 +189,7 @@ impl Seen {
 
 impl LiveSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.snapshot.with(|view| self.row(view, key))
+        self.snapshot.get(key, |rest| self.row(key, rest))
     }
 
     /// In one pass, in the order of the keys: neighbours stand on the same pages.
@@ -200,14 +200,14 @@ impl LiveSnapshot {
         let mut rows = vec![None; keys.len()];
         self.snapshot.with(|view| {
             for (at, key) in order {
-                rows[at] = self.row(view, key)?;
+                rows[at] = self.row(key, view.get(key)?)?;
             }
             Ok(rows)
         })
     }
 
-    fn row(&self, view: &View<'_>, key: &[u8]) -> Result<Option<Bytes>> {
-        let Some(rest) = view.get(key)? else { return Ok(None) };
+    fn row(&self, key: &[u8], rest: Option<&[u8]>) -> Result<Option<Bytes>> {
+        let Some(rest) = rest else { return Ok(None) };
         JSON.with_borrow_mut(|json| {
             json.clear();
             dataset::write_stored_row(&self.live.schema, key, rest, json)?;

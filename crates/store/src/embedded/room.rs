@@ -43,8 +43,10 @@ impl Room {
         if !self.is_given || used < LARGE_BYTES || used + ahead / 2 < self.bytes {
             return Ok(());
         }
-        let (from, to) =
-            (self.bytes.max(used).next_multiple_of(LARGE_BYTES), (used + ahead).next_multiple_of(LARGE_BYTES));
+        let (from, to) = (
+            self.bytes.max(used).next_multiple_of(LARGE_BYTES),
+            (used + ahead).next_multiple_of(LARGE_BYTES),
+        );
         self.is_given = extend(&self.file, from, to).is_ok();
         self.bytes = to;
         Ok(())

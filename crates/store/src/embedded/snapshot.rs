@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -17,6 +17,7 @@ use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, With
 use nix::sys::mman::{MmapAdvise, madvise};
 
 use super::block::{self, Block, Builder};
+use super::index::Index;
 use super::room::Room;
 use crate::{Error, Result};
 
@@ -45,6 +46,7 @@ pub(super) struct Snapshot {
     /// Transactions to use again: the file never changes, so none of them gets old. Threads take them from different
     /// places, so that they do not fight for the same piece of memory.
     idle: [CachePadded<ArrayQueue<RoTxn<'static, WithoutTls>>>; PLACES],
+    index: OnceLock<Index>,
 }
 
 const PLACES: usize = 32;
@@ -72,7 +74,35 @@ impl Snapshot {
         let blocks = env.open_database(&txn, None)?;
         let blocks = blocks.ok_or_else(|| Error::corrupt(format!("{} holds no rows", path.display())))?;
         txn.commit()?;
-        Ok(Self { env, blocks, idle: std::array::from_fn(|_| CachePadded::new(ArrayQueue::new(IDLE_MAX))) })
+        let idle = std::array::from_fn(|_| CachePadded::new(ArrayQueue::new(IDLE_MAX)));
+        Ok(Self { env, blocks, idle, index: OnceLock::new() })
+    }
+
+    /// Makes look-ups quicker. It looks at all blocks, so it is for a snapshot that is in memory.
+    pub(super) fn make_index(&self) -> Result<()> {
+        if self.index.get().is_none() {
+            let txn = self.env.read_txn()?;
+            let count = usize::try_from(self.blocks.len(&txn)?).map_err(Error::corrupt)?;
+            let index = Index::build(count, self.blocks.iter(&txn)?.map(|block| Ok(block?)))?;
+            // Where two make it at once it is the same.
+            let _ = index.map(|index| self.index.set(index));
+        }
+        Ok(())
+    }
+
+    /// Hands out the bytes of a row's other columns.
+    pub(super) fn get<T>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> Result<T>) -> Result<T> {
+        match self.indexed(key) {
+            Some(rest) => look(rest?),
+            None => self.with(|view| look(view.get(key)?)),
+        }
+    }
+
+    /// The same by the index alone; nothing where that does not know.
+    #[expect(unsafe_code, reason = "the index keeps places and no slices")]
+    fn indexed(&self, key: &[u8]) -> Option<Result<Option<&[u8]>>> {
+        // SAFETY: the map is there for as long as the environment, and that for as long as this.
+        unsafe { self.index.get()?.find(key) }
     }
 
     /// Hands out a view of the rows, to look many up in.
@@ -82,7 +112,7 @@ impl Snapshot {
             Some(txn) => txn,
             None => self.env.clone().static_read_txn()?,
         };
-        let looked = look(&View { blocks: &self.blocks, txn: &txn });
+        let looked = look(&View { snapshot: self, txn: &txn });
         // Where there are enough of them, it ends here.
         let _ = idle.push(txn);
         looked
@@ -111,19 +141,22 @@ impl Snapshot {
 
 /// The rows, as one reader sees them.
 pub(super) struct View<'a> {
-    blocks: &'a Blocks,
+    snapshot: &'a Snapshot,
     txn: &'a RoTxn<'static, WithoutTls>,
 }
 
 impl View<'_> {
     /// The bytes of a row's other columns.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<&[u8]>> {
+        if let Some(rest) = self.snapshot.indexed(key) {
+            return rest;
+        }
         // The longest name that can be asked for; a longer key is in no block.
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Ok(None);
         }
         // The keys of a block are not above its name; those of the next one are.
-        match self.blocks.get_greater_than_or_equal_to(self.txn, key)? {
+        match self.snapshot.blocks.get_greater_than_or_equal_to(self.txn, key)? {
             Some(block) => Block::read(block)?.find(key),
             None => Ok(None),
         }

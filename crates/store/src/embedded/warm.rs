@@ -4,7 +4,7 @@
 //! is wanted for something else the kernel takes some of it back. Asked for row by row it would come back in small pages
 //! that stay small, each while a request waits. So a snapshot that fits into memory is read as a whole when it is opened,
 //! and again where reads are seen to wait for the disk. One that does not fit is left alone: what is asked for often
-//! stays in memory, and reading all of it would push that out.
+//! stays in memory, and reading all of it would push that out. What is in memory gets an index, too.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,6 +17,7 @@ use tracing::{debug, info};
 
 use super::pages;
 use super::snapshot::Snapshot;
+use crate::Result;
 
 /// After so long it is seen to again that a snapshot is in memory, where reads wait for the disk.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -90,14 +91,15 @@ fn work(to_do: &Receiver<Task>) {
 
 impl Task {
     /// Returns how many bytes were read.
-    fn run(&self) -> io::Result<usize> {
+    fn run(&self) -> Result<usize> {
         let file = File::open(&self.path)?;
         let (mut at, end, mut read) = (0, file.metadata()?.len(), 0);
         while at < end && self.snapshot.strong_count() > 0 {
             let next = (at + pages::LARGE_BYTES).min(end);
-            read += pages::restore(&file, at, next)?;
+            read += pages::restore(&file, at, next).map_err(io::Error::from)?;
             at = next;
         }
+        self.snapshot.upgrade().map_or(Ok(()), |snapshot| snapshot.make_index())?;
         Ok(read)
     }
 }
@@ -198,7 +200,7 @@ mod tests {
         assert_eq!(reader.current("d"), Some(1));
         let start = Instant::now();
         while !is_in_memory(&file) {
-            assert!(start.elapsed() < Duration::from_secs(60), "the snapshot stays on the disk");
+            assert!(start.elapsed() < Duration::from_mins(1), "the snapshot stays on the disk");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
