@@ -1,15 +1,13 @@
 //! The contender `mariadb-plain`: look-ups as one writes them first. Each request takes a connection from a pool and
 //! asks for its key with a prepared statement.
 
-use std::num::NonZero;
-use std::thread::available_parallelism;
-use std::time::Duration;
-
 use actix_web::error::ErrorServiceUnavailable;
-use actix_web::{App, HttpResponse, HttpServer, Result, web};
+use actix_web::{HttpResponse, Result, web};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Opts, OptsBuilder, Pool, PoolOpts, Value};
 use uuid::Uuid;
+
+use crate::bare;
 
 /// Serves until it is ended. Web server and pool are as they are where nothing is set, but for what the api sets, too;
 /// so a connection that comes back to the pool keeps its prepared statement.
@@ -17,18 +15,9 @@ pub(crate) fn run(port: u16, database: &str) -> anyhow::Result<()> {
     let pool = PoolOpts::new().with_reset_connection(false);
     let options = OptsBuilder::from_opts(Opts::from_url(database)?).prefer_socket(false).pool_opts(pool);
     let pool = web::Data::new(Pool::new(options));
-    let server = move || {
-        App::new()
-            .app_data(pool.clone())
-            .route("/healthz", web::get().to(HttpResponse::Ok))
-            .route("/promotions/{id}", web::get().to(answer))
-    };
-    let server = HttpServer::new(server)
-        .workers(available_parallelism().map_or(2, NonZero::get))
-        .backlog(4096)
-        .keep_alive(Duration::from_secs(75))
-        .bind(("127.0.0.1", port))?;
-    Ok(actix_web::rt::System::new().block_on(server.run())?)
+    Ok(bare::serve(port, move |routes| {
+        routes.app_data(pool.clone()).route("/promotions/{id}", web::get().to(answer));
+    })?)
 }
 
 async fn answer(id: web::Path<String>, pool: web::Data<Pool>) -> Result<HttpResponse> {

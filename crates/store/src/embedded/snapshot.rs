@@ -46,7 +46,8 @@ pub(super) struct Snapshot {
     /// Transactions to use again: the file never changes, so none of them gets old. Threads take them from different
     /// places, so that they do not fight for the same piece of memory.
     idle: [CachePadded<ArrayQueue<RoTxn<'static, WithoutTls>>>; PLACES],
-    index: OnceLock<Index>,
+    /// Nothing in it where it would not help.
+    index: OnceLock<Option<Index>>,
 }
 
 const PLACES: usize = 32;
@@ -85,7 +86,7 @@ impl Snapshot {
             let count = usize::try_from(self.blocks.len(&txn)?).map_err(Error::corrupt)?;
             let index = Index::build(count, self.blocks.iter(&txn)?.map(|block| Ok(block?)))?;
             // Where two make it at once it is the same.
-            let _ = index.map(|index| self.index.set(index));
+            let _ = self.index.set(index);
         }
         Ok(())
     }
@@ -102,7 +103,7 @@ impl Snapshot {
     #[expect(unsafe_code, reason = "the index keeps places and no slices")]
     fn indexed(&self, key: &[u8]) -> Option<Result<Option<&[u8]>>> {
         // SAFETY: the map is there for as long as the environment, and that for as long as this.
-        unsafe { self.index.get()?.find(key) }
+        unsafe { self.index.get()?.as_ref()?.find(key) }
     }
 
     /// Hands out a view of the rows, to look many up in.

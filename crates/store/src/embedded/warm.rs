@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
@@ -23,13 +23,11 @@ use crate::Result;
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Of the memory that there is snapshots take no more than one part in so many.
 const PART: u64 = 2;
-/// So many snapshots may wait to be read.
-const WAITING_MAX: usize = 16;
 
 /// Asks a thread to read snapshots.
 #[derive(Debug)]
 pub(super) struct Warmer {
-    tasks: SyncSender<Task>,
+    tasks: Sender<Task>,
     last: Option<Instant>,
 }
 
@@ -43,7 +41,7 @@ pub(super) struct Task {
 
 impl Warmer {
     pub(super) fn start() -> Self {
-        let (tasks, to_do) = sync_channel(WAITING_MAX);
+        let (tasks, to_do) = channel();
         std::thread::spawn(move || work(&to_do));
         Self { tasks, last: None }
     }
@@ -62,8 +60,8 @@ impl Warmer {
             return debug!(bytes, available, "snapshots are not read into memory: they may not fit");
         }
         for task in tasks {
-            // Where too many wait, this one's turn comes with the next look.
-            let _ = self.tasks.try_send(task);
+            // Without its thread a snapshot is read as it is asked for.
+            let _ = self.tasks.send(task);
         }
     }
 }
@@ -90,16 +88,21 @@ fn work(to_do: &Receiver<Task>) {
 }
 
 impl Task {
-    /// Returns how many bytes were read.
+    /// Returns how many bytes were read. An index is made also where the kernel cannot read ahead.
     fn run(&self) -> Result<usize> {
+        let read = self.read();
+        self.snapshot.upgrade().map_or(Ok(()), |snapshot| snapshot.make_index())?;
+        Ok(read?)
+    }
+
+    fn read(&self) -> io::Result<usize> {
         let file = File::open(&self.path)?;
         let (mut at, end, mut read) = (0, file.metadata()?.len(), 0);
         while at < end && self.snapshot.strong_count() > 0 {
             let next = (at + pages::LARGE_BYTES).min(end);
-            read += pages::restore(&file, at, next).map_err(io::Error::from)?;
+            read += pages::restore(&file, at, next)?;
             at = next;
         }
-        self.snapshot.upgrade().map_or(Ok(()), |snapshot| snapshot.make_index())?;
         Ok(read)
     }
 }
