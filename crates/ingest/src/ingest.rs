@@ -9,7 +9,7 @@ use csv_async::ByteRecord;
 use dataset::Dataset;
 use futures_util::Stream;
 use tokio::io::AsyncRead;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::record::Batch;
@@ -18,7 +18,7 @@ use crate::rejects::Rejects;
 use crate::rows::Typing;
 use crate::sort::Sorted;
 use crate::source::{Counted, unpack};
-use crate::{Error, Limits, Merged, Progress, Range, SortedRows};
+use crate::{Error, Limits, Progress, SortedRows};
 
 /// So many batches of records may wait to be typed.
 const BATCHES_WAITING: usize = 4;
@@ -30,15 +30,12 @@ pub struct Outlets<'a> {
     pub report: &'a Path,
     /// How far it has come.
     pub progress: Arc<Progress>,
-    /// Takes the rows while they are still coming, if they come in key order. The end of the range says nothing about
-    /// success: only [`Ingested::was_given`] does.
-    pub early: Option<oneshot::Sender<Range>>,
 }
 
 impl<'a> Outlets<'a> {
     /// With nobody who looks at more than the report.
     pub fn new(report: &'a Path) -> Self {
-        Self { report, progress: Arc::default(), early: None }
+        Self { report, progress: Arc::default() }
     }
 }
 
@@ -58,24 +55,12 @@ pub struct Ingested {
     pub(crate) sorted: Sorted,
     pub(crate) progress: Arc<Progress>,
     pub(crate) sort_memory_bytes: usize,
-    was_given: bool,
 }
 
 impl Ingested {
     /// The rows that were refused so far; duplicate keys come to light when the sorted rows are read.
     pub fn rejects(&self) -> &Rejects {
         &self.rejects
-    }
-
-    /// Whether all rows were given out early, in key order, each with a key of its own.
-    pub fn was_given(&self) -> bool {
-        self.was_given
-    }
-
-    /// What was found, where nobody needs the rows any more because all were given out early.
-    pub fn into_given(self) -> Merged {
-        self.progress.add_given(self.rows);
-        Merged { rows: self.rows, duplicates: 0, rejects: self.rejects }
     }
 
     /// Starts to give out the rows in key order, in so many ranges of the keys at most.
@@ -108,19 +93,9 @@ where
     let counted = records.get_ref().counted();
     let (bytes, sha256) = (counted.bytes(), counted.sha256());
     let Typing { rows, header, dataset, rejects, sort, progress, .. } = typed;
-    let ((sorted, was_given), sort_memory_bytes) = (sort.finish().await?, limits.sort_memory_bytes);
-    Ok(Ingested {
-        bytes,
-        sha256,
-        rows,
-        header,
-        dataset,
-        rejects,
-        sorted,
-        progress,
-        sort_memory_bytes,
-        was_given,
-    })
+    let sorted = sort.finish().await?;
+    let sort_memory_bytes = limits.sort_memory_bytes;
+    Ok(Ingested { bytes, sha256, rows, header, dataset, rejects, sorted, progress, sort_memory_bytes })
 }
 
 /// Hands on all records. Says whether they were taken to the end; where they were not, whoever took them says why.

@@ -32,7 +32,7 @@ pub(crate) struct Typing {
 impl Typing {
     /// Sorted runs go to the directory of the report.
     pub(crate) fn new(dataset: Arc<Dataset>, limits: &Limits, outlets: Outlets<'_>) -> Self {
-        let Outlets { report, progress, early } = outlets;
+        let Outlets { report, progress } = outlets;
         let work_dir = report.parent().unwrap_or(Path::new("."));
         Self {
             order: Vec::new(),
@@ -40,7 +40,7 @@ impl Typing {
             rows_max: limits.rows_max,
             header: false,
             rejects: Rejects::new(report, limits.report_rows_max),
-            sort: Sort::new(work_dir, limits.sort_memory_bytes, early),
+            sort: Sort::new(work_dir, limits.sort_memory_bytes),
             dataset,
             progress,
             work_dir: work_dir.to_owned(),

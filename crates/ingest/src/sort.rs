@@ -6,11 +6,10 @@
 //! stays in memory, so a small file never touches the disk. Rows with the same key stay in the order of their lines.
 //!
 //! A run that continues the one before it is joined to it: rows that come in key order are one run in the end, which is
-//! only read again; whoever wants such rows early gets them while the rest is still coming. The runs are merged in
-//! several ranges of the keys at once, if whoever takes the rows can take several.
+//! only read again. The runs are merged in several ranges of the keys at once, if whoever takes the rows can take
+//! several.
 
 mod buffer;
-mod early;
 mod merge;
 mod row;
 mod run;
@@ -22,12 +21,10 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{Error, Range};
+use crate::Error;
 use buffer::Buffer;
-use early::Early;
 pub(crate) use merge::Merge;
 pub(crate) use row::RowRef;
 use run::{Run, Scratch};
@@ -53,25 +50,16 @@ pub(crate) struct Sort {
     idle: Vec<Buffer>,
     scratch: Option<Arc<Scratch>>,
     runs: Vec<Run>,
-    /// Hands rows on, if anybody wants them early; it goes along with the buffer that is being written.
-    early: Option<Early>,
-    sorting_max: usize,
 }
 
 /// A run, and what comes back from writing it.
 struct Written {
     run: Run,
     buffer: Buffer,
-    early: Option<Early>,
 }
 
 impl Sort {
-    /// Where rows are wanted early, they are handed on for as long as they come in order.
-    pub(crate) fn new(
-        work_dir: &Path,
-        memory_bytes: usize,
-        wanted_early: Option<oneshot::Sender<Range>>,
-    ) -> Self {
+    pub(crate) fn new(work_dir: &Path, memory_bytes: usize) -> Self {
         Self {
             work_dir: work_dir.to_owned(),
             memory_bytes,
@@ -80,9 +68,6 @@ impl Sort {
             idle: Vec::new(),
             scratch: None,
             runs: Vec::new(),
-            // One after the other, so that rows are handed on in the order in which they came.
-            sorting_max: if wanted_early.is_some() { 1 } else { SORTING_MAX },
-            early: wanted_early.map(Early::Wanted),
         }
     }
 
@@ -100,8 +85,8 @@ impl Sort {
         self.scratch.as_ref().map_or(0, |scratch| scratch.bytes())
     }
 
-    /// Ends the input. Says whether all rows were handed on early.
-    pub(crate) async fn finish(mut self) -> Result<(Sorted, bool), Error> {
+    /// Ends the input.
+    pub(crate) async fn finish(mut self) -> Result<Sorted, Error> {
         let mut last = mem::replace(&mut self.filling, Buffer::new(0));
         let sort = tokio::task::spawn_blocking(move || {
             last.sort();
@@ -109,15 +94,12 @@ impl Sort {
         });
         let last = sort.await.map_err(|_| Error::Panicked)?;
         while self.written().await? {}
-        let early = self.early;
-        let give = move || (early.is_some_and(|early| early.finish(&last)), last);
-        let (all_given, last) = tokio::task::spawn_blocking(give).await.map_err(|_| Error::Panicked)?;
-        Ok((Sorted::new(self.runs, Arc::new(last)), all_given))
+        Ok(Sorted::new(self.runs, Arc::new(last)))
     }
 
     /// Hands the full buffer to a thread that sorts and writes it, and goes on with another one.
     async fn spill(&mut self) -> Result<(), Error> {
-        if self.writing.len() >= self.sorting_max {
+        if self.writing.len() >= SORTING_MAX {
             self.written().await?;
         }
         if self.runs.len() + self.writing.len() >= self.runs_max() {
@@ -130,13 +112,11 @@ impl Sort {
         };
         let empty = self.idle.pop().unwrap_or_else(|| Buffer::new(self.memory_bytes / BUFFERS));
         let (mut buffer, index_bytes) = (mem::replace(&mut self.filling, empty), self.index_bytes());
-        let early = self.early.take();
         self.writing.push_back(tokio::task::spawn_blocking(move || {
             buffer.sort();
             let run = scratch.write_buffer(&buffer, index_bytes)?;
-            let early = early.and_then(|early| early.give(&buffer));
             buffer.clear();
-            Ok(Written { run, buffer, early })
+            Ok(Written { run, buffer })
         }));
         Ok(())
     }
@@ -145,12 +125,8 @@ impl Sort {
     async fn written(&mut self) -> Result<bool, Error> {
         let Some(writing) = self.writing.pop_front() else { return Ok(false) };
         let written = writing.await.map_err(|_| Error::Panicked)?;
-        let Written { run, buffer, early } = written.map_err(Error::Work)?;
+        let Written { run, buffer } = written.map_err(Error::Work)?;
         self.idle.push(buffer);
-        self.early = early;
-        if self.early.is_none() {
-            self.sorting_max = SORTING_MAX;
-        }
         let behind = match self.runs.last_mut() {
             Some(before) => before.join(run),
             None => Some(run),
@@ -213,12 +189,12 @@ mod tests {
     fn sorted(keys: &[Vec<u8>], memory_bytes: usize, ranges: usize) -> Vec<Vec<(Vec<u8>, u64)>> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let mut sort = Sort::new(dir.path(), memory_bytes, None);
+        let mut sort = Sort::new(dir.path(), memory_bytes);
         let sorted = runtime.block_on(async {
             for (line, key) in (0..).zip(keys) {
                 sort.push(key, b"rest", line).await.unwrap();
             }
-            sort.finish().await.unwrap().0
+            sort.finish().await.unwrap()
         });
         let rows = |mut merge: Merge| {
             let mut rows = Vec::new();
@@ -267,7 +243,7 @@ mod tests {
         let runs = |keys: &[Vec<u8>]| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let dir = tempfile::tempdir().unwrap();
-            let mut sort = Sort::new(dir.path(), 100_000, None);
+            let mut sort = Sort::new(dir.path(), 100_000);
             runtime.block_on(async {
                 for key in keys {
                     sort.push(key, b"rest", 1).await.unwrap();

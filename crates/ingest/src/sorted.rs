@@ -13,9 +13,9 @@ use crate::sort::{self, Merge, RowRef};
 use crate::{Error, Ingested, Progress};
 
 /// A batch is handed on when it is this large.
-pub(crate) const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 /// So many batches of a range may wait.
-pub(crate) const BATCHES_WAITING: usize = 4;
+const BATCHES_WAITING: usize = 4;
 /// Once in so many rows it is seen whether anybody still wants them.
 const ROWS_PER_LOOK: u64 = 4096;
 /// A range of its own is worth it from so many rows on.

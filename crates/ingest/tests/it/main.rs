@@ -1,7 +1,6 @@
 //! Whole files through the whole ingest.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod early;
 mod formats;
 mod records;
 mod sorting;
@@ -10,8 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dataset::{Dataset, Datasets};
-use ingest::{Error, Ingested, Limits, Merged, Outlets, Progress, Range};
-use tokio::sync::oneshot;
+use ingest::{Error, Ingested, Limits, Merged, Outlets, Progress};
 
 /// A dataset with one column of most kinds.
 const ITEMS: &str = r#"
@@ -51,20 +49,15 @@ impl Case {
     }
 
     async fn ingest(&self, file: &[u8]) -> Result<Ingested, Error> {
-        self.ingest_with(file, Arc::default(), None).await
+        self.ingest_with(file, Arc::default()).await
     }
 
-    async fn ingest_with(
-        &self,
-        file: &[u8],
-        progress: Arc<Progress>,
-        early: Option<oneshot::Sender<Range>>,
-    ) -> Result<Ingested, Error> {
+    async fn ingest_with(&self, file: &[u8], progress: Arc<Progress>) -> Result<Ingested, Error> {
         let chunks: Vec<_> =
             file.chunks(self.chunk_bytes).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let report = self.work_dir.path().join("rejects.csv");
         let body = futures_util::stream::iter(chunks);
-        let outlets = Outlets { report: &report, progress, early };
+        let outlets = Outlets { report: &report, progress };
         ingest::ingest(body, self.dataset.clone(), &self.limits, outlets).await
     }
 

@@ -97,7 +97,7 @@ async fn a_file_for_which_there_is_no_room_is_refused_before_the_disk_is_full() 
     (case.limits.sort_memory_bytes, case.chunk_bytes) = (100_000, 1 << 14);
     let progress = Arc::new(ingest::Progress::default());
     progress.expect_bytes(1 << 60);
-    let error = case.ingest_with(shuffled(60_000).as_bytes(), progress, None).await.unwrap_err();
+    let error = case.ingest_with(shuffled(60_000).as_bytes(), progress).await.unwrap_err();
     assert!(matches!(error, ingest::Error::NoRoom { .. }) && error.is_no_space(), "{error}");
 }
 
