@@ -192,26 +192,14 @@ impl<'a> Fields<'a> {
         Some(&text[width..])
     }
 
-    /// `+0200`, `+02:00` or `Z`.
+    /// `Z`, or an offset as [`zone::read_offset`] reads it.
     fn read_offset(&mut self, text: &'a str) -> Option<&'a str> {
-        if let Some(rest) = text.strip_prefix('Z') {
-            self.offset = Some(0);
-            return Some(rest);
-        }
-        let sign = match text.as_bytes().first()? {
-            b'+' => 1,
-            b'-' => -1,
-            _ => return None,
+        let (offset, rest) = match text.strip_prefix('Z') {
+            Some(rest) => (0, rest),
+            None => zone::read_offset(text)?,
         };
-        let hours = number(text.get(1..3)?)?;
-        let rest = &text[3..];
-        let rest = rest.strip_prefix(':').unwrap_or(rest);
-        let minutes = number(rest.get(..2)?)?;
-        if hours > 23 || minutes > 59 {
-            return None;
-        }
-        self.offset = Some(sign * i32::try_from(hours * 60 + minutes).ok()?);
-        Some(&rest[2..])
+        self.offset = Some(offset);
+        Some(rest)
     }
 
     fn date(&self) -> Option<NaiveDate> {
@@ -319,6 +307,11 @@ mod tests {
             "2018-08-04 05:32:31 +0200 CEST ",
             "2018-08-04 05:32:31 +0100 CEST",
             "2018-08-04 05:32:31 +2500 CEST",
+            "2018-08-04 05:32:31 +1401 +1401",
+            "2018-08-04 05:32:31 -1201 -1201",
+            "2018-08-04 05:32:31 +0260 +0260",
+            "2018-08-04 05:32:31 +020 CEST",
+            "2018-08-04 05:32:31 +02: CEST",
             "2018-8-4 05:32:31 +0200 CEST",
             "0018-08-04 05:32:31 +0200 CEST",
             "2018-08-04T05:32:31 +0200 CEST",
@@ -333,6 +326,10 @@ mod tests {
     fn other_formats_are_read_too() {
         assert_eq!(convert("%FT%T%z", "2018-08-04T05:32:31Z").unwrap(), "2018-08-04 05:32:31");
         assert_eq!(convert("%FT%T.%f%z", "2018-08-04T05:32:31.25-03:30").unwrap(), "2018-08-04 09:02:31");
+        for offset in ["+02", "+0200", "+02:00"] {
+            let text = format!("2018-08-04 05:32:31{offset}");
+            assert_eq!(convert("%F %T%z", &text).unwrap(), "2018-08-04 03:32:31", "{offset}");
+        }
         assert_eq!(convert("%d/%m/%Y", "04/08/2018").unwrap(), "2018-08-04 00:00:00");
         assert!(convert("%FT%T.%f", "2018-08-04T05:32:31.1234567").is_err());
     }

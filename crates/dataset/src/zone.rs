@@ -3,8 +3,15 @@
 //! A file that is cut in the middle of its last line often ends inside a zone's name, so an unknown name is refused
 //! and not skipped. The names are those still in use in the tz database; zones without a name of their own are
 //! written there, and by Go's `MST` verb, as their offset (`+03`), which is understood too.
+//!
+//! Every zone in use lies between -12:00 and +14:00, so an offset beyond them is a mistake in the file.
+
+use std::ops::RangeInclusive;
 
 use crate::Reason;
+
+/// The offsets, in minutes east of UTC, that a zone can have.
+const OFFSETS: RangeInclusive<i32> = -12 * 60..=14 * 60;
 
 /// Each name with all the offsets, in minutes east of UTC, for which it stands.
 const ZONES: &[(&str, &[i32])] = &[
@@ -86,7 +93,7 @@ const fn packed(name: &[u8]) -> Option<u64> {
 
 /// The offset, in minutes east of UTC, that `name` means, where the row may have said the offset itself too.
 pub(crate) fn offset_minutes(name: &str, stated: Option<i32>) -> Result<i32, Reason> {
-    if let Some(offset) = numeric(name) {
+    if let Some((offset, "")) = read_offset(name) {
         return if stated.is_none_or(|stated| stated == offset) {
             Ok(offset)
         } else {
@@ -103,18 +110,23 @@ pub(crate) fn offset_minutes(name: &str, stated: Option<i32>) -> Result<i32, Rea
     }
 }
 
-/// An offset used as a name: `+03`, `-0330`.
-fn numeric(name: &str) -> Option<i32> {
-    let (sign, digits) = match name.as_bytes() {
-        [b'+', digits @ ..] => (1, digits),
-        [b'-', digits @ ..] => (-1, digits),
+/// Takes an offset off the front of `text`: `+02`, `+0200` or `+02:00`. Returns the minutes and what is left.
+pub(crate) fn read_offset(text: &str) -> Option<(i32, &str)> {
+    let sign = match text.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
         _ => return None,
     };
-    if !matches!(digits.len(), 2 | 4) || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let two = |at: usize| i32::from(digits[at] - b'0') * 10 + i32::from(digits[at + 1] - b'0');
-    Some(sign * (two(0) * 60 + if digits.len() == 4 { two(2) } else { 0 }))
+    let (hours, rest) = two_digits(&text[1..])?;
+    let (minutes, rest) = two_digits(rest.strip_prefix(':').unwrap_or(rest)).unwrap_or((0, rest));
+    let offset = sign * (hours * 60 + minutes);
+    (minutes < 60 && OFFSETS.contains(&offset)).then_some((offset, rest))
+}
+
+fn two_digits(text: &str) -> Option<(i32, &str)> {
+    let (digits, rest) = text.split_at_checked(2)?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { Some((digits.parse().ok()?, rest)) } else { None }
 }
 
 #[cfg(test)]
@@ -146,6 +158,14 @@ mod tests {
         assert_eq!(offset_minutes("+03", Some(180)), Ok(180));
         assert_eq!(offset_minutes("-0330", None), Ok(-210));
         assert_eq!(offset_minutes("+03", Some(120)), Err(Reason::ZoneOffset));
-        assert_eq!(offset_minutes("+3", None), Err(Reason::UnknownZone));
+        for same in ["+02", "+0200", "+02:00"] {
+            assert_eq!(offset_minutes(same, None), Ok(120), "{same}");
+        }
+        for none in ["+3", "+", "+020", "+02:0", "+02:", "+0060", "+9999", "+2359", "-2359", "+1401", "-1201"]
+        {
+            assert_eq!(offset_minutes(none, None), Err(Reason::UnknownZone), "{none}");
+        }
+        assert_eq!(offset_minutes("+1400", None), Ok(840));
+        assert_eq!(offset_minutes("-1200", None), Ok(-720));
     }
 }
