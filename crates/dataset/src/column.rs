@@ -64,7 +64,7 @@ impl Column {
             }
             Kind::Float => parse_float(text).map(Value::Float).ok_or(Reason::NotFloat),
             Kind::Boolean => parse_boolean(text).map(Value::Boolean).ok_or(Reason::NotBoolean),
-            Kind::Date => timestamp::parse_date(text).map(Value::Date).ok_or(Reason::NotDate),
+            Kind::Date => timestamp::parse_date(text).map(Value::Date),
             Kind::Timestamp(format) => format.parse(text).map(Value::Timestamp),
         }
     }

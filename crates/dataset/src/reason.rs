@@ -52,6 +52,8 @@ pub enum Reason {
         /// The format that was expected.
         input: String,
     },
+    /// A date or a time that exists and that no store keeps: a year outside of 1000 to 9999, or a leap second.
+    TimeRange,
     /// The name of a time zone that is not known.
     UnknownZone,
     /// The name of a time zone that is never as far from UTC as the row says.
@@ -84,6 +86,7 @@ impl Reason {
             Self::NotBoolean => "not_boolean",
             Self::NotDate => "not_date",
             Self::NotTimestamp { .. } => "not_timestamp",
+            Self::TimeRange => "time_range",
             Self::UnknownZone => "unknown_zone",
             Self::ZoneOffset => "zone_offset",
             Self::AmbiguousZone => "ambiguous_zone",
@@ -110,6 +113,7 @@ impl fmt::Display for Reason {
             Self::NotBoolean => f.write_str("not a boolean (true, false, t, f, yes, no, y, n, 1, 0)"),
             Self::NotDate => f.write_str("not a date of the form YYYY-MM-DD"),
             Self::NotTimestamp { input } => write!(f, "not a time of the form {input}"),
+            Self::TimeRange => f.write_str("only years 1000 to 9999 can be stored, and no leap second"),
             Self::UnknownZone => f.write_str("unknown time zone"),
             Self::ZoneOffset => f.write_str("the time zone is never at this offset"),
             Self::AmbiguousZone => {

@@ -4,7 +4,9 @@
 //! the format names must be there, and nothing may follow. A time with a zone is an instant, kept in UTC; so the hour
 //! that comes twice when the clocks go back stays two hours.
 
-use chrono::{DateTime, Datelike, NaiveDate, Timelike};
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike};
 
 use crate::{Reason, zone};
 
@@ -30,8 +32,6 @@ enum Step {
     Zone,
     Literal(char),
 }
-
-const MICROS: i64 = 1_000_000;
 
 impl TimestampFormat {
     /// Compiles the two formats; the error says which directive is not known or missing.
@@ -78,7 +78,7 @@ impl TimestampFormat {
             Some(name) => zone::offset_minutes(name, fields.offset)?,
             None => fields.offset.unwrap_or(0),
         };
-        fields.micros(offset).ok_or_else(malformed)
+        fields.micros(offset)?.ok_or_else(malformed)
     }
 
     /// Whether what is shown needs no escape in JSON: the format comes from a definition and may hold anything.
@@ -116,14 +116,17 @@ pub fn civil_from_micros(micros: i64) -> (u16, [u8; 5], u32) {
 }
 
 /// The day, counted from 1970-01-01, of a date written as YYYY-MM-DD.
-pub(crate) fn parse_date(text: &str) -> Option<i32> {
+pub(crate) fn parse_date(text: &str) -> Result<i32, Reason> {
     let mut fields = Fields::default();
     let mut rest = text;
     for step in [Step::Year, Step::Literal('-'), Step::Month, Step::Literal('-'), Step::Day] {
-        rest = fields.read(step, rest)?;
+        rest = fields.read(step, rest).ok_or(Reason::NotDate)?;
     }
-    let day = fields.date()?.num_days_from_ce();
-    rest.is_empty().then_some(day - EPOCH_FROM_CE)
+    let day = fields.date().filter(|_| rest.is_empty()).ok_or(Reason::NotDate)?;
+    if !YEARS.contains(&day.year()) {
+        return Err(Reason::TimeRange);
+    }
+    Ok(day.num_days_from_ce() - EPOCH_FROM_CE)
 }
 
 /// Prints a day as YYYY-MM-DD.
@@ -139,8 +142,8 @@ pub(crate) fn write_date(days: i32, out: &mut Vec<u8>) {
 /// 1970-01-01 counted from the first day of the year 1.
 const EPOCH_FROM_CE: i32 = 719_163;
 
-/// MariaDB promises its dates from this year on.
-const YEAR_MIN: u32 = 1000;
+/// The years whose dates MariaDB stores.
+const YEARS: RangeInclusive<i32> = 1000..=9999;
 
 #[derive(Default)]
 struct Fields<'a> {
@@ -203,16 +206,23 @@ impl<'a> Fields<'a> {
     }
 
     fn date(&self) -> Option<NaiveDate> {
-        let date = NaiveDate::from_ymd_opt(i32::try_from(self.year).ok()?, self.month, self.day)?;
-        (self.year >= YEAR_MIN).then_some(date)
+        NaiveDate::from_ymd_opt(i32::try_from(self.year).ok()?, self.month, self.day)
     }
 
-    /// The instant, where it is one; a leap second is not, because no store keeps it.
-    fn micros(&self, offset_minutes: i32) -> Option<i64> {
-        let time = self.date()?.and_hms_micro_opt(self.hour, self.minute, self.second, self.micros)?;
-        let micros = time.and_utc().timestamp_micros() - i64::from(offset_minutes) * 60 * MICROS;
-        let year = DateTime::from_timestamp_micros(micros)?.year();
-        (1000..=9999).contains(&year).then_some(micros)
+    /// The instant, or nothing where the fields are no time.
+    fn micros(&self, offset_minutes: i32) -> Result<Option<i64>, Reason> {
+        let is_leap_second = self.second == 60;
+        let second = if is_leap_second { 59 } else { self.second };
+        let time =
+            self.date().and_then(|date| date.and_hms_micro_opt(self.hour, self.minute, second, self.micros));
+        let Some(time) = time else { return Ok(None) };
+        let time = time.and_utc() - TimeDelta::minutes(offset_minutes.into());
+        if is_leap_second {
+            // Leap seconds are added at the end of a day in UTC.
+            let is_last_minute = (time.hour(), time.minute()) == (23, 59);
+            return if is_last_minute { Err(Reason::TimeRange) } else { Ok(None) };
+        }
+        if YEARS.contains(&time.year()) { Ok(Some(time.timestamp_micros())) } else { Err(Reason::TimeRange) }
     }
 }
 
@@ -271,6 +281,7 @@ mod tests {
 
     use super::*;
 
+    const MICROS: i64 = 1_000_000;
     const OUTPUT: &str = "%Y-%m-%d %H:%M:%S";
 
     fn convert(input: &str, text: &str) -> Result<String, String> {
@@ -313,13 +324,33 @@ mod tests {
             "2018-08-04 05:32:31 +020 CEST",
             "2018-08-04 05:32:31 +02: CEST",
             "2018-8-4 05:32:31 +0200 CEST",
-            "0018-08-04 05:32:31 +0200 CEST",
+            "0000-13-04 05:32:31 +0200 CEST",
             "2018-08-04T05:32:31 +0200 CEST",
             "2018-08-04 05:32:31 +0200 Mitteleuropa",
             "",
         ] {
             assert!(promotion(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_time_that_exists_and_cannot_be_stored_has_its_own_reason() {
+        let format = TimestampFormat::new("%F %T %z".into(), OUTPUT.into()).unwrap();
+        for text in [
+            "2016-12-31 23:59:60 +0000",
+            "2017-01-01 00:59:60 +0100",
+            "0999-12-31 23:59:59 +0000",
+            "0000-01-01 00:00:00 +0000",
+            "1000-01-01 00:59:59 +0100",
+            "9999-12-31 23:00:00 -0100",
+        ] {
+            assert_eq!(format.parse(text), Err(Reason::TimeRange), "{text}");
+        }
+        let no_leap_second = format.parse("2016-12-31 12:59:60 +0000").unwrap_err();
+        assert_eq!(no_leap_second.code(), "not_timestamp");
+        assert_eq!(parse_date("0999-12-31"), Err(Reason::TimeRange));
+        assert_eq!(parse_date("0999-02-29"), Err(Reason::NotDate));
+        assert!(parse_date("1000-01-01").is_ok());
     }
 
     #[test]
