@@ -14,6 +14,19 @@ pub struct Column {
     pub kind: Kind,
     /// Whether an empty field is a null and not a reject.
     pub optional: bool,
+    /// How the JSON shows its numbers.
+    pub json: JsonNumber,
+}
+
+/// How the JSON shows a number.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JsonNumber {
+    /// As a number. JavaScript and other clients that read it into a double lose the digits beyond 2^53.
+    #[default]
+    Number,
+    /// As a string, which every client keeps as it is.
+    String,
 }
 
 /// The type of a column.
@@ -129,6 +142,8 @@ pub(crate) struct WrittenColumn {
     output: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     optional: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    json: Option<JsonNumber>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +182,10 @@ impl TryFrom<WrittenColumn> for Column {
             return fail(&format!("`{setting}` does not go with type {:?}", written.kind).to_lowercase());
         }
         match written.kind() {
-            Ok(kind) => Ok(Self { name: written.name, kind, optional: written.optional }),
+            Ok(kind) => {
+                let json = written.json.unwrap_or_default();
+                Ok(Self { name: written.name, kind, optional: written.optional, json })
+            }
             Err(why) => fail(&why),
         }
     }
@@ -176,14 +194,17 @@ impl TryFrom<WrittenColumn> for Column {
 impl WrittenColumn {
     /// The first setting that belongs to another type.
     fn misplaced(&self) -> Option<&'static str> {
-        let settings = [
-            ("max", self.max.is_some(), KindName::Text),
-            ("precision", self.precision.is_some(), KindName::Decimal),
-            ("scale", self.scale.is_some(), KindName::Decimal),
-            ("input", self.input.is_some(), KindName::Timestamp),
-            ("output", self.output.is_some(), KindName::Timestamp),
+        use KindName::{Decimal, Float, Integer, Text, Timestamp};
+        let settings: [(_, _, &[KindName]); 6] = [
+            ("max", self.max.is_some(), &[Text]),
+            ("precision", self.precision.is_some(), &[Decimal]),
+            ("scale", self.scale.is_some(), &[Decimal]),
+            ("input", self.input.is_some(), &[Timestamp]),
+            ("output", self.output.is_some(), &[Timestamp]),
+            ("json", self.json.is_some(), &[Integer, Decimal, Float]),
         ];
-        settings.into_iter().find(|(_, given, kind)| *given && *kind != self.kind).map(|(name, _, _)| name)
+        let misplaced = settings.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&self.kind));
+        misplaced.map(|(name, _, _)| name)
     }
 
     fn kind(&self) -> Result<Kind, String> {
@@ -227,6 +248,7 @@ impl From<Column> for WrittenColumn {
             input: None,
             output: None,
             optional: column.optional,
+            json: Some(column.json).filter(|json| *json != JsonNumber::default()),
         };
         match column.kind {
             Kind::Uuid => {}
@@ -262,7 +284,7 @@ mod tests {
     use super::*;
 
     fn column(kind: Kind) -> Column {
-        Column { name: "c".into(), kind, optional: false }
+        Column { name: "c".into(), kind, optional: false, json: JsonNumber::Number }
     }
 
     #[test]

@@ -226,6 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_keeps_how_the_json_shows_numbers() {
+        let columns =
+            r#"{ name = "id", type = "integer", json = "string" }, { name = "n", type = "integer" }"#;
+        let datasets = Datasets::from_toml(&dataset("d", "", columns)).unwrap();
+        let schema = &datasets.only().unwrap().schema;
+        let json = serde_json::to_string(schema).unwrap();
+        insta::assert_snapshot!(json, @r#"{"key":"id","columns":[{"name":"id","type":"integer","json":"string"},{"name":"n","type":"integer"}]}"#);
+        assert_eq!(**schema, serde_json::from_str(&json).unwrap());
+        assert_eq!(schema.key_text(&schema.parse_key("7").unwrap()), "7");
+    }
+
+    #[test]
     fn names_of_routes_and_tables_are_refused() {
         for name in ["upload", "prometheus", "tableswap_versions", "a__v1", "Promotions", "a-b", "1a"] {
             assert!(refusal(&dataset(name, "", ID)).contains("name is"), "{name}");
@@ -237,6 +249,7 @@ mod tests {
         let columns = |columns: &str| refusal(&dataset("d", "", columns));
         insta::assert_snapshot!(columns(r#"{ name = "sku", type = "uuid" }"#), @"dataset `d`: key `id` is not one of the columns");
         insta::assert_snapshot!(columns(r#"{ name = "id", type = "uuid", max = 3 }"#), @"dataset `d`: column `id`: `max` does not go with type uuid");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "uuid", json = "string" }"#), @"dataset `d`: column `id`: `json` does not go with type uuid");
         insta::assert_snapshot!(columns(r#"{ name = "id", type = "float" }"#), @"dataset `d`: key `id`: a float cannot be a key, use a decimal");
         insta::assert_snapshot!(columns(r#"{ name = "id", type = "text", max = 256 }"#), @"dataset `d`: key `id`: a text key holds at most 255 characters");
         insta::assert_snapshot!(columns(r#"{ name = "id", type = "uuid", optional = true }"#), @"dataset `d`: key `id`: a key cannot be optional");

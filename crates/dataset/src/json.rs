@@ -4,7 +4,7 @@ use std::io::Write;
 
 use uuid::Uuid;
 
-use crate::{Column, CorruptRow, Kind, Schema, Value, bytes, decimal, timestamp};
+use crate::{Column, CorruptRow, JsonNumber, Kind, Schema, Value, bytes, decimal, timestamp};
 
 /// Appends the row as one JSON object, its members in the order of the columns.
 pub fn write_row(schema: &Schema, row: &[Value<'_>], out: &mut Vec<u8>) {
@@ -35,7 +35,11 @@ fn write_member(column: &Column, value: Value<'_>, out: &mut Vec<u8>) {
     // A column's name needs no escape: it is letters, digits and underscores.
     out.extend_from_slice(column.name.as_bytes());
     out.extend_from_slice(b"\":");
-    write_value(&column.kind, value, out);
+    if column.json == JsonNumber::String && value != Value::Null {
+        quoted(out, |out| write_value(&column.kind, value, out));
+    } else {
+        write_value(&column.kind, value, out);
+    }
 }
 
 fn close(start: usize, out: &mut Vec<u8>) {
@@ -111,6 +115,22 @@ mod tests {
         let toml = crate::definition::PROMOTIONS;
         let fields = ["D018EF0BDBD948F1AC1AEB4D90E57118", "66.343470", "2018-08-04 05:32:31 +0200 CEST"];
         insta::assert_snapshot!(json(toml, &fields), @r#"{"id":"d018ef0b-dbd9-48f1-ac1a-eb4d90e57118","price":66.34347,"expiration_date":"2018-08-04 03:32:31"}"#);
+    }
+
+    #[test]
+    fn a_number_may_be_shown_as_a_string() {
+        let toml = r#"
+            [d]
+            key = "k"
+            columns = [
+              { name = "k", type = "integer", json = "string" },
+              { name = "a", type = "decimal", precision = 38, scale = 2, json = "string" },
+              { name = "b", type = "float", json = "string" },
+              { name = "c", type = "integer", optional = true, json = "string" },
+              { name = "d", type = "integer", json = "number" },
+            ]"#;
+        let fields = ["9007199254740993", "-0.50", "1e21", "", "7"];
+        insta::assert_snapshot!(json(toml, &fields), @r#"{"k":"9007199254740993","a":"-0.5","b":"1e+21","c":null,"d":7}"#);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod zone;
 
 pub use batch::RowBatch;
 pub use bytes::{CorruptRow, KeyBytes};
-pub use column::{Column, Kind};
+pub use column::{Column, JsonNumber, Kind};
 pub use decimal::write as write_decimal;
 pub use definition::{Dataset, Datasets, DefinitionError, Duplicates, Guards, is_dataset_name};
 pub use json::{write_row, write_stored_row};
