@@ -161,6 +161,8 @@ enum KindName {
 
 /// How times are written where a definition says nothing.
 const TIMESTAMP_DEFAULT: &str = "%Y-%m-%d %H:%M:%S";
+/// How many characters a text holds where a definition says nothing.
+const TEXT_DEFAULT: u32 = 65_535;
 /// What fits a text column of MariaDB that is not kept outside of its row.
 const TEXT_MAX: u32 = 16_000_000;
 /// The digits that an i128 holds, and MariaDB's limit after the point.
@@ -192,6 +194,13 @@ impl TryFrom<WrittenColumn> for Column {
 }
 
 impl WrittenColumn {
+    /// Sets `max` where the column is a text and its definition says nothing.
+    pub(crate) fn limit_text(&mut self, max: u32) {
+        if self.kind == KindName::Text {
+            self.max.get_or_insert(max);
+        }
+    }
+
     /// The first setting that belongs to another type.
     fn misplaced(&self) -> Option<&'static str> {
         use KindName::{Decimal, Float, Integer, Text, Timestamp};
@@ -215,8 +224,9 @@ impl WrittenColumn {
             KindName::Boolean => Kind::Boolean,
             KindName::Date => Kind::Date,
             KindName::Text => match self.max {
+                None => Kind::Text { max: TEXT_DEFAULT },
                 Some(max) if (1..=TEXT_MAX).contains(&max) => Kind::Text { max },
-                _ => return Err(format!("type text needs `max`, 1 to {TEXT_MAX} characters")),
+                Some(_) => return Err(format!("`max` is 1 to {TEXT_MAX} characters")),
             },
             KindName::Decimal => {
                 let (precision, scale) = (self.precision.unwrap_or(0), self.scale.unwrap_or(0));

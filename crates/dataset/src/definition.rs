@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::column::WrittenColumn;
+use crate::schema::KEY_TEXT_MAX;
 use crate::{Column, Schema};
 
 /// Everything that one updater serves, by name.
@@ -154,7 +155,7 @@ fn keep_versions_default() -> u32 {
 }
 
 impl WrittenDataset {
-    fn check(self, name: &str) -> Result<Dataset, String> {
+    fn check(mut self, name: &str) -> Result<Dataset, String> {
         if !is_dataset_name(name) {
             return Err("a name is a lower-case letter, then lower-case letters, digits or single _, at most 48 in all"
                 .into());
@@ -169,6 +170,9 @@ impl WrittenDataset {
         }
         if self.max_shrink_percent > 100 {
             return Err("max_shrink_percent is 0 to 100".into());
+        }
+        for column in self.columns.iter_mut().filter(|column| column.name == self.key) {
+            column.limit_text(KEY_TEXT_MAX);
         }
         let columns = self.columns.into_iter().map(Column::try_from).collect::<Result<_, _>>()?;
         Ok(Dataset {
@@ -269,6 +273,15 @@ mod tests {
         assert!(key.is_some());
         assert_eq!(schema.parse_key("04.08.2018 03:32:31"), key);
         assert_eq!(schema.parse_key("04.08.2018"), None);
+    }
+
+    #[test]
+    fn a_text_without_a_limit_holds_65535_characters_and_255_as_a_key() {
+        let columns = r#"{ name = "id", type = "text" }, { name = "note", type = "text" }"#;
+        let datasets = Datasets::from_toml(&dataset("d", "", columns)).unwrap();
+        let kinds: Vec<_> =
+            datasets.only().unwrap().schema.columns().iter().map(|column| &column.kind).collect();
+        assert_eq!(kinds, [&crate::Kind::Text { max: 255 }, &crate::Kind::Text { max: 65_535 }]);
     }
 
     #[test]

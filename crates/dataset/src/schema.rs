@@ -14,7 +14,7 @@ pub struct Schema {
 }
 
 /// The longest text that may be a key: what the index of either store holds.
-const KEY_TEXT_MAX: u32 = 255;
+pub(crate) const KEY_TEXT_MAX: u32 = 255;
 /// The most columns that a dataset may have.
 const COLUMNS_MAX: usize = 256;
 
