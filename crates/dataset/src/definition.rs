@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::column::WrittenColumn;
 use crate::schema::KEY_TEXT_MAX;
-use crate::{Column, Schema};
+use crate::{Column, Kind, Schema};
 
 /// Everything that one updater serves, by name.
 #[derive(Debug, Clone)]
@@ -175,9 +175,11 @@ impl WrittenDataset {
             column.limit_text(KEY_TEXT_MAX);
         }
         let columns = self.columns.into_iter().map(Column::try_from).collect::<Result<_, _>>()?;
+        let schema = Schema::new(&self.key, columns)?;
+        check_key_output(schema.key())?;
         Ok(Dataset {
             name: name.to_owned(),
-            schema: Arc::new(Schema::new(&self.key, columns)?),
+            schema: Arc::new(schema),
             duplicates: self.duplicates,
             guards: Guards {
                 max_rejects: self.max_rejects,
@@ -187,6 +189,17 @@ impl WrittenDataset {
             keep_versions: self.keep_versions,
         })
     }
+}
+
+/// Refuses a key under which two rows may be shown alike. Only a definition is checked: a version that was made with
+/// such a key must still be readable.
+fn check_key_output(key: &Column) -> Result<(), String> {
+    let Kind::Timestamp(format) = &key.kind else { return Ok(()) };
+    let Some(directive) = format.left_out() else { return Ok(()) };
+    let (name, output, input) = (&key.name, &format.output, &format.input);
+    Err(format!(
+        "key `{name}`: output `{output}` leaves out {directive}, so two keys of input `{input}` may look alike"
+    ))
 }
 
 /// Whether something could be the name of a dataset: a plain table name with room for a version behind it. Two
@@ -259,6 +272,8 @@ mod tests {
         insta::assert_snapshot!(columns(r#"{ name = "id", type = "uuid", optional = true }"#), @"dataset `d`: key `id`: a key cannot be optional");
         insta::assert_snapshot!(columns(&format!("{ID}, {ID}")), @"dataset `d`: column `id` stands twice");
         insta::assert_snapshot!(columns(r#"{ name = "id", type = "decimal", precision = 4, scale = 5 }"#), @"dataset `d`: column `id`: type decimal needs `precision`, 1 to 38, and `scale`, 0 to 30, not above precision");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "timestamp", output = "%F" }"#), @"dataset `d`: key `id`: output `%F` leaves out %H, so two keys of input `%Y-%m-%d %H:%M:%S` may look alike");
+        insta::assert_snapshot!(columns(r#"{ name = "id", type = "timestamp", output = "" }"#), @"dataset `d`: key `id`: output `` leaves out %Y, so two keys of input `%Y-%m-%d %H:%M:%S` may look alike");
         insta::assert_snapshot!(refusal(&dataset("d", "min_rows = 0", ID)), @"dataset `d`: min_rows is at least 1: a version without rows cannot be told from a missing one");
         insta::assert_snapshot!(refusal(""), @"no dataset is defined");
     }
@@ -281,7 +296,13 @@ mod tests {
         let datasets = Datasets::from_toml(&dataset("d", "", columns)).unwrap();
         let kinds: Vec<_> =
             datasets.only().unwrap().schema.columns().iter().map(|column| &column.kind).collect();
-        assert_eq!(kinds, [&crate::Kind::Text { max: 255 }, &crate::Kind::Text { max: 65_535 }]);
+        assert_eq!(kinds, [&Kind::Text { max: 255 }, &Kind::Text { max: 65_535 }]);
+    }
+
+    #[test]
+    fn a_stored_schema_whose_key_is_shown_in_part_is_still_read() {
+        let json = r#"{"key":"id","columns":[{"name":"id","type":"timestamp","output":"%F"}]}"#;
+        assert!(serde_json::from_str::<Schema>(json).is_ok());
     }
 
     #[test]

@@ -33,6 +33,17 @@ enum Step {
     Literal(char),
 }
 
+/// What a store keeps of a time, and the directives for it.
+const KEPT: [(Step, &str); 7] = [
+    (Step::Year, "%Y"),
+    (Step::Month, "%m"),
+    (Step::Day, "%d"),
+    (Step::Hour, "%H"),
+    (Step::Minute, "%M"),
+    (Step::Second, "%S"),
+    (Step::Fraction, "%f"),
+];
+
 impl TimestampFormat {
     /// Compiles the two formats; the error says which directive is not known or missing.
     pub(crate) fn new(input: String, output: String) -> Result<Self, String> {
@@ -52,6 +63,18 @@ impl TimestampFormat {
     /// Whether times finer than a second can stand in the column.
     pub fn has_fraction(&self) -> bool {
         self.read.contains(&Step::Fraction)
+    }
+
+    /// The first directive that `output` leaves out although `input` keeps what it stands for: two different times
+    /// may be shown alike.
+    pub(crate) fn left_out(&self) -> Option<&'static str> {
+        let has_offset = self.read.contains(&Step::Offset) || self.read.contains(&Step::Zone);
+        // In UTC a time with an offset has hours and minutes, even where the file gives only its date.
+        let is_kept = |step: Step| {
+            self.read.contains(&step) || (has_offset && matches!(step, Step::Hour | Step::Minute))
+        };
+        let left_out = |(step, _): &(Step, _)| is_kept(*step) && !self.show.contains(step);
+        KEPT.into_iter().find(left_out).map(|(_, directive)| directive)
     }
 
     /// The instant that `text` names, in microseconds since 1970.
@@ -372,6 +395,19 @@ mod tests {
         assert!(refuse("%Y-%m-%d %q").contains("%q, which is not known"));
         assert!(refuse("%Y-%m-%d %").contains("ends after a %"));
         assert!(refuse("%F %d").contains("twice (Day)"));
+    }
+
+    #[test]
+    fn what_the_output_leaves_out_of_the_input_is_named() {
+        let left_out =
+            |input: &str, output: &str| TimestampFormat::new(input.into(), output.into()).unwrap().left_out();
+        assert_eq!(left_out("%F %T", OUTPUT), None);
+        assert_eq!(left_out("%F", "%d.%m.%Y"), None);
+        assert_eq!(left_out("%F %T.%f", OUTPUT), Some("%f"));
+        assert_eq!(left_out("%F %T", "%F %H:%M"), Some("%S"));
+        assert_eq!(left_out("%F %z", "%F"), Some("%H"));
+        assert_eq!(left_out("%F %Z", "%F %H:%M"), None);
+        assert_eq!(left_out("%F", ""), Some("%Y"));
     }
 
     proptest! {
