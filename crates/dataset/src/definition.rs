@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::column::WrittenColumn;
 use crate::schema::KEY_TEXT_MAX;
-use crate::{Column, Kind, Schema};
+use crate::{Column, FileFormat, Header, Kind, Schema};
 
 /// Everything that one updater serves, by name.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct Dataset {
     pub name: String,
     /// Its columns.
     pub schema: Arc<Schema>,
+    /// What its files look like.
+    pub format: FileFormat,
     /// What becomes of a key that comes twice with different values.
     pub duplicates: Duplicates,
     /// Which files are refused.
@@ -127,6 +129,8 @@ struct WrittenDataset {
     key: String,
     columns: Vec<WrittenColumn>,
     #[serde(default)]
+    header: Header,
+    #[serde(default)]
     max_rejects: u64,
     #[serde(default = "duplicates_default")]
     duplicates: Duplicates,
@@ -180,6 +184,7 @@ impl WrittenDataset {
         Ok(Dataset {
             name: name.to_owned(),
             schema: Arc::new(schema),
+            format: FileFormat { header: self.header },
             duplicates: self.duplicates,
             guards: Guards {
                 max_rejects: self.max_rejects,
@@ -303,6 +308,20 @@ mod tests {
     fn a_stored_schema_whose_key_is_shown_in_part_is_still_read() {
         let json = r#"{"key":"id","columns":[{"name":"id","type":"timestamp","output":"%F"}]}"#;
         assert!(serde_json::from_str::<Schema>(json).is_ok());
+    }
+
+    #[test]
+    fn a_header_is_expected_as_the_definition_says() {
+        for (setting, header) in [
+            ("", Header::Auto),
+            ("header = \"auto\"", Header::Auto),
+            ("header = \"required\"", Header::Required),
+            ("header = \"none\"", Header::None),
+        ] {
+            let datasets = Datasets::from_toml(&dataset("d", setting, ID)).unwrap();
+            assert_eq!(datasets.only().unwrap().format.header, header, "{setting}");
+        }
+        assert!(refusal(&dataset("d", "header = \"yes\"", ID)).contains("unknown variant `yes`"));
     }
 
     #[test]

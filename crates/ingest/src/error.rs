@@ -42,6 +42,22 @@ pub enum Error {
         /// How many are allowed.
         max: u64,
     },
+    /// The first record names some columns of the dataset, but not exactly all.
+    #[error("the header does not fit the dataset: expected {expected}; found {found}")]
+    HeaderMismatch {
+        /// The names of the columns.
+        expected: String,
+        /// What the first record holds.
+        found: String,
+    },
+    /// The first record names no columns, and the dataset requires that it does.
+    #[error("the header is missing: expected {expected}; found {found}")]
+    HeaderMissing {
+        /// The names of the columns.
+        expected: String,
+        /// What the first record holds.
+        found: String,
+    },
     /// The file ends inside a quoted field.
     #[error("line {line}: a quoted field is never closed")]
     OpenQuote {
@@ -68,6 +84,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error as one word, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BrokenOff(_) => "broken-off",
+            Self::Unsupported(_) => "unsupported-format",
+            Self::Unpack { .. } | Self::OpenQuote { .. } => "damaged-file",
+            Self::TooLarge { .. } => "too-large",
+            Self::RecordTooLong { .. } => "record-too-long",
+            Self::TooManyRows { .. } => "too-many-rows",
+            Self::HeaderMismatch { .. } => "header-mismatch",
+            Self::HeaderMissing { .. } => "header-missing",
+            Self::Work(_) => "work-directory",
+            Self::NoRoom { .. } => "no-space",
+            Self::Unwanted => "unwanted",
+            Self::Panicked => "internal",
+        }
+    }
+
     /// Whether the file itself is at fault, and not its way here or this machine.
     pub fn is_of_the_file(&self) -> bool {
         !matches!(

@@ -11,6 +11,7 @@
 
 mod error;
 mod guards;
+mod header;
 mod ingest;
 mod limits;
 mod record;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dataset::{Dataset, Reason, Schema, Value};
+use dataset::{Dataset, Header, Reason, Schema, Value};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
+use crate::header::{self, FirstRecord};
 use crate::record::{Batch, Record};
 use crate::rejects::{Refused, Rejects};
 use crate::sort::Sort;
@@ -54,7 +55,7 @@ impl Typing {
         let (mut key, mut rest) = (Vec::new(), Vec::new());
         while let Some(batch) = batches.recv().await {
             for record in batch.iter() {
-                if self.order.is_empty() && self.begin(&schema, &record) {
+                if self.order.is_empty() && self.begin(&record)? {
                     continue;
                 }
                 match encode(&schema, &self.order, &record, &mut key, &mut rest) {
@@ -85,12 +86,20 @@ impl Typing {
         if needed <= room { Ok(()) } else { Err(Error::NoRoom { needed, room }) }
     }
 
-    /// Looks at the first record; says whether it only names the columns.
-    fn begin(&mut self, schema: &Schema, first: &Record<'_>) -> bool {
-        let order = header(schema, first);
-        self.header = order.is_some();
-        self.order = order.unwrap_or_else(|| (0..schema.columns().len()).collect());
-        self.header
+    /// Looks at the first record; says whether it is the header.
+    fn begin(&mut self, first: &Record<'_>) -> Result<bool, Error> {
+        let schema = &self.dataset.schema;
+        let first = match self.dataset.format.header {
+            Header::None => FirstRecord::Row,
+            Header::Auto => header::read(schema, first)?,
+            Header::Required => header::read_required(schema, first)?,
+        };
+        self.header = matches!(first, FirstRecord::Header(_));
+        self.order = match first {
+            FirstRecord::Header(order) => order,
+            FirstRecord::Row => (0..schema.columns().len()).collect(),
+        };
+        Ok(self.header)
     }
 
     async fn keep(&mut self, key: &[u8], rest: &[u8], line: u64) -> Result<(), Error> {
@@ -121,15 +130,6 @@ impl Typing {
         };
         self.rejects.add(&refused).map_err(Error::Work)
     }
-}
-
-/// The places of the columns' fields, if the record is the names of all columns.
-fn header(schema: &Schema, record: &Record<'_>) -> Option<Vec<usize>> {
-    if record.len() != schema.columns().len() {
-        return None;
-    }
-    let place = |name: &str| (0..record.len()).find(|at| record.field(*at) == name.as_bytes());
-    schema.columns().iter().map(|column| place(&column.name)).collect()
 }
 
 /// Types a record's fields and puts their bytes into `key` and `rest`, or says which column is wrong and why.

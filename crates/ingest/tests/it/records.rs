@@ -17,6 +17,63 @@ async fn a_first_row_that_is_no_header_is_a_row() {
 }
 
 #[tokio::test]
+async fn header_names_match_without_case_and_outer_spaces() {
+    let outcome = Case::new(ITEMS).run(b" Until ,CODE,\tstock\r\n2024-02-29,007,5\n").await.unwrap();
+    assert!(outcome.header);
+    assert_eq!(outcome.json, [r#"{"code":"007","stock":5,"until":"2024-02-29"}"#]);
+}
+
+#[tokio::test]
+async fn a_header_that_does_not_fit_refuses_the_file() {
+    for first in
+        ["code,stock", "code,stock,until,extra", "code,stock,end", "code,stock,stock", "Code,STOCK,\u{e9}"]
+    {
+        let case = Case::new(&format!("{ITEMS}\nmax_rejects = 100"));
+        let error = case.ingest(format!("{first}\na,1,\n").as_bytes()).await.unwrap_err();
+        assert_eq!((error.code(), error.is_of_the_file()), ("header-mismatch", true), "{first}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the header does not fit the dataset: expected code, stock, until; found {}",
+                first.replace(',', ", ")
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_first_row_with_fewer_than_half_of_the_names_is_a_row() {
+    let case = Case::new(&format!("{ITEMS}\nmax_rejects = 100"));
+    let outcome = case.run(b"code,1,\nb,2,\n").await.unwrap();
+    assert_eq!((outcome.json.len(), outcome.header), (2, false));
+}
+
+#[tokio::test]
+async fn a_header_that_does_not_fit_is_shown_in_part_where_it_is_long() {
+    let first = format!("code,stock,{}", vec!["x".repeat(100); 1000].join(","));
+    let error = Case::new(ITEMS).ingest(first.as_bytes()).await.unwrap_err().to_string();
+    assert!(error.len() < 2000 && error.ends_with(" and 970 more"), "{error}");
+}
+
+#[tokio::test]
+async fn a_required_header_must_be_there() {
+    let required = Case::new(&format!("{ITEMS}\nheader = \"required\"\nmax_rejects = 100"));
+    let error = required.ingest(b"a,1,\n").await.unwrap_err();
+    assert_eq!(error.code(), "header-missing");
+    insta::assert_snapshot!(chain(&error), @"the header is missing: expected code, stock, until; found a, 1, ");
+    assert_eq!(required.ingest(b"code,stock\n").await.unwrap_err().code(), "header-mismatch");
+    assert!(required.run(b"code,stock,until\na,1,\n").await.unwrap().header);
+}
+
+#[tokio::test]
+async fn without_a_header_the_first_record_is_data() {
+    let none = Case::new(&format!("{ITEMS}\nheader = \"none\"\nmax_rejects = 100"));
+    let outcome = none.run(b"code,stock,until\na,1,\n").await.unwrap();
+    assert!(!outcome.header);
+    insta::assert_snapshot!(outcome.rejects(), @r#"line 1 stock "stock": not a whole number"#);
+}
+
+#[tokio::test]
 async fn a_second_header_is_a_reject() {
     let outcome = Case::new(ITEMS).run(b"code,stock,until\ncode,stock,until\n").await.unwrap();
     insta::assert_snapshot!(outcome.rejects(), @r#"line 2 stock "stock": not a whole number"#);
