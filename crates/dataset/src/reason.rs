@@ -16,6 +16,8 @@ pub enum Reason {
     InvalidUtf8,
     /// A byte of value zero.
     NulByte,
+    /// Text between the closing quote of a field and the next separator.
+    TextAfterQuote,
     /// Nothing stands in a column that is not optional.
     Empty,
     /// Not a UUID in any of its usual forms.
@@ -74,6 +76,7 @@ impl Reason {
             Self::FieldCount { .. } => "field_count",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::NulByte => "nul_byte",
+            Self::TextAfterQuote => "text_after_quote",
             Self::Empty => "empty",
             Self::NotUuid => "not_uuid",
             Self::TooLong { .. } => "too_long",
@@ -101,6 +104,7 @@ impl fmt::Display for Reason {
             Self::FieldCount { expected, found } => write!(f, "expected {expected} fields, found {found}"),
             Self::InvalidUtf8 => f.write_str("not valid UTF-8"),
             Self::NulByte => f.write_str("contains a NUL byte"),
+            Self::TextAfterQuote => f.write_str("text follows a closing quote"),
             Self::Empty => f.write_str("empty, but the column is not optional"),
             Self::NotUuid => f.write_str("not a UUID"),
             Self::TooLong { max } => write!(f, "longer than {max} characters"),

@@ -58,6 +58,9 @@ pub enum Error {
         /// What the first record holds.
         found: String,
     },
+    /// No line ends with LF, and CR stands where lines end.
+    #[error("lines end with CR: send the file with LF or CRLF")]
+    CarriageReturns,
     /// The file ends inside a quoted field.
     #[error("line {line}: a quoted field is never closed")]
     OpenQuote {
@@ -95,6 +98,7 @@ impl Error {
             Self::TooManyRows { .. } => "too-many-rows",
             Self::HeaderMismatch { .. } => "header-mismatch",
             Self::HeaderMissing { .. } => "header-missing",
+            Self::CarriageReturns => "carriage-returns",
             Self::Work(_) => "work-directory",
             Self::NoRoom { .. } => "no-space",
             Self::Unwanted => "unwanted",

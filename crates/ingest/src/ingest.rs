@@ -104,8 +104,8 @@ where
     R: AsyncRead + Unpin + Send,
 {
     let (mut record, mut batch) = (ByteRecord::new(), Batch::new());
-    while let Some(line) = records.next(&mut record).await? {
-        batch.push(&record, line);
+    while let Some(found) = records.next(&mut record).await? {
+        batch.push(&record, found);
         if batch.is_full() && sender.send(std::mem::replace(&mut batch, Batch::new())).await.is_err() {
             return Ok(false);
         }

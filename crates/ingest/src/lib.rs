@@ -14,6 +14,7 @@ mod guards;
 mod header;
 mod ingest;
 mod limits;
+mod quoting;
 mod record;
 mod records;
 mod rejects;

@@ -5,6 +5,8 @@ use std::ops::Range;
 use csv_async::ByteRecord;
 use dataset::Reason;
 
+use crate::records::Found;
+
 /// A batch is handed on when it is this large, or has so many records.
 const BATCH_BYTES: usize = 256 << 10;
 const BATCH_RECORDS: usize = 4096;
@@ -22,13 +24,15 @@ pub(crate) struct Batch {
 struct Place {
     bytes_end: usize,
     ends_end: usize,
-    line: u64,
+    found: Found,
 }
 
 /// A record, and the line on which it starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
     pub(crate) line: u64,
+    /// Whether text follows the closing quote of one of its fields.
+    pub(crate) has_text_behind_quote: bool,
     bytes: &'a [u8],
     /// The same, where it was seen already that it is text without a NUL byte.
     text: Option<&'a str>,
@@ -42,10 +46,10 @@ impl Batch {
         Self { bytes, ends: Vec::new(), records: Vec::with_capacity(BATCH_RECORDS) }
     }
 
-    pub(crate) fn push(&mut self, record: &ByteRecord, line: u64) {
+    pub(crate) fn push(&mut self, record: &ByteRecord, found: Found) {
         self.bytes.extend_from_slice(record.as_slice());
         self.ends.extend((0..record.len()).filter_map(|at| record.range(at)).map(|range| range.end));
-        self.records.push(Place { bytes_end: self.bytes.len(), ends_end: self.ends.len(), line });
+        self.records.push(Place { bytes_end: self.bytes.len(), ends_end: self.ends.len(), found });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -64,7 +68,8 @@ impl Batch {
             str::from_utf8(&self.bytes).ok().filter(|text| memchr::memchr(0, text.as_bytes()).is_none());
         let starts = std::iter::once((0, 0)).chain(self.records.iter().map(|it| (it.bytes_end, it.ends_end)));
         self.records.iter().zip(starts).map(move |(place, (bytes, ends))| Record {
-            line: place.line,
+            line: place.found.line,
+            has_text_behind_quote: place.found.has_text_behind_quote,
             bytes: &self.bytes[bytes..place.bytes_end],
             text: text.and_then(|text| text.get(bytes..place.bytes_end)),
             ends: &self.ends[ends..place.ends_end],

@@ -1,8 +1,8 @@
 //! CSV records with the lines on which they stand, out of a stream of bytes that may be hostile.
 //!
 //! csv-async grows its record for as long as no record ends, so the bytes since the last one are counted below it.
-//! It also takes the end of the input for the end of a quoted field; a file that was cut inside one would pass as
-//! whole. Therefore a line of our own follows the last byte: if it comes out as a record, every quote was closed.
+//! What it accepts although the file is damaged is found by a [`QuoteScanner`] over the same bytes; the two are matched
+//! by the place at which a record ends.
 
 use std::io;
 use std::pin::Pin;
@@ -12,13 +12,20 @@ use csv_async::{AsyncReader, AsyncReaderBuilder, ByteRecord, ErrorKind, Terminat
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::error::Fault;
+use crate::quoting::QuoteScanner;
 use crate::{Error, Limits};
 
 /// How much is read at once.
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// What follows the last byte of a file. No text has a record separator (byte 1e) at both ends of a line.
-const END: &[u8] = b"\n\x1etableswap-end-of-file\x1e\n";
+/// Where a record was found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// The line on which the record starts.
+    pub(crate) line: u64,
+    /// Whether text follows the closing quote of one of its fields.
+    pub(crate) has_text_behind_quote: bool,
+}
 
 pub(crate) struct Records<R> {
     csv: AsyncReader<Guarded<R>>,
@@ -35,7 +42,8 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
             unpacked_bytes_max: limits.unpacked_bytes_max,
             record_bytes: 0,
             record_bytes_max: limits.record_bytes_max,
-            end: None,
+            quotes: QuoteScanner::new(b','),
+            end: End::Ahead,
         };
         // Only LF ends a line; the CR before it is taken off here. So lines are counted the same way in both kinds
         // of files.
@@ -48,32 +56,32 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
         Self { csv, line: 1, packing }
     }
 
-    /// Reads the next record and returns the line on which it starts, or nothing at the end.
-    pub(crate) async fn next(&mut self, record: &mut ByteRecord) -> Result<Option<u64>, Error> {
+    /// Reads the next record, or nothing at the end.
+    pub(crate) async fn next(&mut self, record: &mut ByteRecord) -> Result<Option<Found>, Error> {
         loop {
             let found = self.csv.read_byte_record(record).await;
-            let found = found.map_err(|error| self.error(error))?;
-            self.csv.get_mut().record_bytes = 0;
-            if !found {
-                return Err(Error::OpenQuote { line: self.line });
-            }
-            let end = self.csv.position().line();
-            let line = if end == self.line + 1 {
-                self.line
-            } else {
-                // There are blank lines before it, or breaks in its fields.
-                end - 1 - memchr::memchr_iter(b'\n', record.as_slice()).count() as u64
-            };
-            if record.len() == 1 && record.as_slice() == &END[1..END.len() - 1] && self.at_end() {
+            if !found.map_err(|error| self.error(error))? {
                 return Ok(None);
             }
-            if self.at_end() && memchr::memmem::find(record.as_slice(), &END[1..]).is_some() {
-                // The end of the input ended this record, so no line break stands behind it.
-                return Err(Error::OpenQuote { line: line + 1 });
+            let (end_line, end) = (self.csv.position().line(), self.csv.position().byte());
+            let guarded = self.csv.get_mut();
+            guarded.record_bytes = 0;
+            if guarded.quotes.has_only_cr() {
+                return Err(Error::CarriageReturns);
             }
-            self.line = end;
+            let has_text_behind_quote = guarded.quotes.has_text_behind_quote(end);
+            // Only the line end that was added stands behind the last byte of the file.
+            let is_last = end > guarded.quotes.bytes();
+            let breaks = || memchr::memchr_iter(b'\n', record.as_slice()).count() as u64;
+            if is_last && guarded.quotes.is_in_quotes() {
+                return Err(Error::OpenQuote { line: end_line - breaks() });
+            }
+            // Otherwise there are blank lines before the record, or breaks in its fields.
+            let is_one_line = end_line == self.line + 1;
+            let line = if is_one_line { self.line } else { end_line - 1 - breaks() };
+            self.line = end_line;
             if record.as_slice() != b"\r" {
-                return Ok(Some(line));
+                return Ok(Some(Found { line, has_text_behind_quote }));
             }
         }
     }
@@ -83,46 +91,55 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
         &self.csv.get_ref().reader
     }
 
-    fn at_end(&self) -> bool {
-        self.csv.get_ref().end.is_some()
-    }
-
     fn error(&self, error: csv_async::Error) -> Error {
         let ErrorKind::Io(error) = error.into_kind() else { return Error::Panicked };
         match Fault::take(error) {
+            // Without LF the whole file is one record.
+            Ok(Fault::RecordTooLong { .. }) if self.csv.get_ref().quotes.has_only_cr() => {
+                Error::CarriageReturns
+            }
             Ok(fault) => fault.into_error(self.line),
             Err(source) => Error::Unpack { format: self.packing, source },
         }
     }
 }
 
-/// Counts what passes and puts [`END`] behind the last byte.
+/// Counts what passes, and ends the last line where the file does not.
 struct Guarded<R> {
     reader: R,
     unpacked_bytes: u64,
     unpacked_bytes_max: u64,
     record_bytes: usize,
     record_bytes_max: usize,
-    /// How much of the last line has been given out, once the file is at its end.
-    end: Option<usize>,
+    quotes: QuoteScanner,
+    end: End,
+}
+
+/// Whether the file was read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ahead,
+    /// It was, and the added line end was read too.
+    Passed,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Guarded<R> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.end.is_none() {
-            let before = buf.filled().len();
-            std::task::ready!(Pin::new(&mut this.reader).poll_read(cx, buf))?;
-            let count = buf.filled().len() - before;
-            if count > 0 {
-                return Poll::Ready(this.count(count));
-            }
+        if this.end == End::Passed {
+            return Poll::Ready(Ok(()));
         }
-        let given = this.end.unwrap_or(0);
-        let part = &END[given..(given + buf.remaining()).min(END.len())];
-        buf.put_slice(part);
-        this.end = Some(given + part.len());
-        Poll::Ready(Ok(()))
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut this.reader).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if read.is_empty() {
+            this.end = End::Passed;
+            // With it every record ends with a line end, and one that holds it has an open quote.
+            buf.put_slice(b"\n");
+            return Poll::Ready(Ok(()));
+        }
+        this.quotes.scan(read);
+        Poll::Ready(this.count(read.len()))
     }
 }
 

@@ -142,6 +142,9 @@ fn encode(
 ) -> Result<(), (Option<usize>, Reason)> {
     key.clear();
     rest.clear();
+    if record.has_text_behind_quote {
+        return Err((None, Reason::TextAfterQuote));
+    }
     if record.len() != order.len() {
         return Err((None, Reason::FieldCount { expected: order.len(), found: record.len() }));
     }

@@ -164,7 +164,9 @@ async fn the_report_is_bounded_and_the_count_is_right() {
 
 #[tokio::test]
 async fn a_file_that_ends_inside_a_quoted_field_is_refused() {
-    for file in ["a,1,\nb,2,\"2024-01-01", "a,1,\nb,2,\"", "a,1,\nb,2,\"2024\n"] {
+    for file in
+        ["a,1,\nb,2,\"2024-01-01", "a,1,\nb,2,\"", "a,1,\nb,2,\"2024\n", "a,1,\n\"b\n\n,2", "\n\"b\"\"\n"]
+    {
         let error = Case::new(ITEMS).ingest(file.as_bytes()).await.unwrap_err();
         assert_eq!(chain(&error), "line 2: a quoted field is never closed", "{file:?}");
     }
@@ -188,7 +190,41 @@ async fn more_rows_than_allowed_are_refused() {
 }
 
 #[tokio::test]
-async fn a_line_of_the_file_cannot_pass_for_its_end() {
-    let outcome = Case::new(ITEMS).run(b"a,1,\n\x1etableswap-end-of-file\x1e\nb,2,\n").await.unwrap();
-    insta::assert_snapshot!(outcome.rejects(), @r#"line 2 - "\u{1e}tableswap-end-of-file\u{1e}": expected 3 fields, found 1"#);
+async fn text_behind_a_closing_quote_is_a_reject() {
+    for chunk_bytes in [1, 7, 1000] {
+        let mut case = Case::new(&format!("{ITEMS}\nmax_rejects = 100"));
+        case.chunk_bytes = chunk_bytes;
+        let file = b"a,\"8\"4,\n\"b\",\"2\",\"2024-01-01\"\r\n\"c\" ,3,\nd,4,\n\"e\",5,\"2024\"-01-01";
+        let outcome = case.run(file).await.unwrap();
+        insta::allow_duplicates! { insta::assert_snapshot!(outcome.rejects(), @r#"
+        line 1 - "a,84,": text follows a closing quote
+        line 3 - "c ,3,": text follows a closing quote
+        line 5 - "e,5,2024-01-01": text follows a closing quote
+        "#); }
+        assert_eq!(outcome.json.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_lines_end_with_cr_is_refused_by_name() {
+    let long = "a,1,\r".repeat(500_000);
+    for file in ["code,stock,until\ra,1,\rb,2,\r", "a,1,\rb,2,", "\"a\n\",1,\rb,2,", &long] {
+        let mut case = Case::new(ITEMS);
+        case.chunk_bytes = 1 << 16;
+        let error = case.ingest(file.as_bytes()).await.unwrap_err();
+        assert_eq!(error.code(), "carriage-returns", "{error}");
+    }
+}
+
+#[tokio::test]
+async fn no_line_of_a_file_can_pass_for_its_end() {
+    let end = "\u{1e}tableswap-end-of-file\u{1e}";
+    for file in [format!("a,1,\n{end}\nb,2,\n"), format!("a,1,\n{end}"), format!("a,1,\n{end}\n")] {
+        for chunk_bytes in [1, 1000] {
+            let mut case = Case::new(ITEMS);
+            case.chunk_bytes = chunk_bytes;
+            let rejects = case.run(file.as_bytes()).await.unwrap().rejects();
+            assert_eq!(rejects, format!("line 2 - {end:?}: expected 3 fields, found 1"), "{file:?}");
+        }
+    }
 }
