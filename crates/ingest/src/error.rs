@@ -9,7 +9,7 @@ pub enum Error {
     #[error("the file did not arrive whole")]
     BrokenOff(#[source] io::Error),
     /// A format that is recognised and not read.
-    #[error("{0} files are not read: send CSV, plain or packed with gzip or zstd")]
+    #[error("unsupported format: {0}; send CSV, plain or packed with gzip or zstd")]
     Unsupported(&'static str),
     /// The packed bytes are damaged or end too early.
     #[error("the {format} data is damaged or cut off")]
@@ -19,6 +19,20 @@ pub enum Error {
         /// What the decoder says.
         #[source]
         source: io::Error,
+    },
+    /// Something else follows the packed data.
+    #[error("{} after the end of the {format} data", if *.is_zeros { "zero bytes" } else { "other data" })]
+    TrailingData {
+        /// The packing.
+        format: &'static str,
+        /// Whether it is zero bytes, as padding is.
+        is_zeros: bool,
+    },
+    /// More bytes come out of a packed file than its size makes believable.
+    #[error("the file unpacks to more than {max} times its size")]
+    RatioTooHigh {
+        /// How many times the packed size is allowed.
+        max: u64,
     },
     /// More bytes than are allowed.
     #[error("the file is larger than {max} bytes{}", if *.unpacked { " when unpacked" } else { "" })]
@@ -92,8 +106,8 @@ impl Error {
         match self {
             Self::BrokenOff(_) => "broken-off",
             Self::Unsupported(_) => "unsupported-format",
-            Self::Unpack { .. } | Self::OpenQuote { .. } => "damaged-file",
-            Self::TooLarge { .. } => "too-large",
+            Self::Unpack { .. } | Self::TrailingData { .. } | Self::OpenQuote { .. } => "damaged-file",
+            Self::TooLarge { .. } | Self::RatioTooHigh { .. } => "too-large",
             Self::RecordTooLong { .. } => "record-too-long",
             Self::TooManyRows { .. } => "too-many-rows",
             Self::HeaderMismatch { .. } => "header-mismatch",
@@ -133,6 +147,14 @@ pub(crate) enum Fault {
     BrokenOff(#[source] io::Error),
     #[error("too large")]
     TooLarge { max: u64, unpacked: bool },
+    #[error("ratio too high")]
+    RatioTooHigh { max: u64 },
+    #[error("unsupported")]
+    Unsupported(&'static str),
+    #[error("damaged")]
+    Unpack { format: &'static str, source: io::Error },
+    #[error("trailing data")]
+    TrailingData { format: &'static str, is_zeros: bool },
     #[error("record too long")]
     RecordTooLong { max: usize },
 }
@@ -145,6 +167,19 @@ impl Fault {
         }
         let fault = error.into_inner().and_then(|inner| inner.downcast().ok());
         fault.map(|fault| *fault).ok_or_else(|| io::ErrorKind::Other.into())
+    }
+
+    /// The error for the outside, where the record being read starts on `line`.
+    pub(crate) fn into_error(self, line: u64) -> Error {
+        match self {
+            Self::BrokenOff(source) => Error::BrokenOff(source),
+            Self::TooLarge { max, unpacked } => Error::TooLarge { max, unpacked },
+            Self::RatioTooHigh { max } => Error::RatioTooHigh { max },
+            Self::Unsupported(name) => Error::Unsupported(name),
+            Self::Unpack { format, source } => Error::Unpack { format, source },
+            Self::TrailingData { format, is_zeros } => Error::TrailingData { format, is_zeros },
+            Self::RecordTooLong { max } => Error::RecordTooLong { line, max },
+        }
     }
 }
 

@@ -83,8 +83,8 @@ where
     let typing = Typing::new(dataset, limits, outlets);
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let typing = AbortOnDropHandle::new(tokio::spawn(typing.run(batches)));
-    let (packing, reader) = unpack(Counted::new(body, limits.bytes_max, progress)).await?;
-    let mut records = Records::new(reader, packing.name(), limits);
+    let unpacked = unpack(Counted::new(body, limits.bytes_max, progress), limits).await?;
+    let mut records = Records::new(unpacked, limits);
     let is_whole = split(&mut records, sender).await?;
     let typed = typing.await.map_err(|_| Error::Panicked)??;
     if !is_whole {

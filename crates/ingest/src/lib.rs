@@ -10,6 +10,7 @@
 //! part of it.
 
 mod error;
+mod format;
 mod guards;
 mod header;
 mod ingest;

@@ -9,6 +9,9 @@ pub struct Limits {
     pub bytes_max: u64,
     /// Bytes after they are unpacked.
     pub unpacked_bytes_max: u64,
+    /// How many times its size a packed file may be when it is unpacked. CSV packs to a third or a tenth; repeated rows to
+    /// a fiftieth. Without this limit a file of a megabyte keeps the ingest busy for minutes.
+    pub unpacked_ratio_max: u64,
     /// Bytes in one record.
     pub record_bytes_max: usize,
     /// Rows in one file.
@@ -24,6 +27,7 @@ impl Default for Limits {
         Self {
             bytes_max: 1 << 40,
             unpacked_bytes_max: 1 << 40,
+            unpacked_ratio_max: 100,
             record_bytes_max: 1 << 20,
             rows_max: 10_000_000_000,
             report_rows_max: 10_000,

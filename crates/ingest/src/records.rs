@@ -31,15 +31,12 @@ pub(crate) struct Records<R> {
     csv: AsyncReader<Guarded<R>>,
     /// The line on which the next record starts, or a blank line before it.
     line: u64,
-    packing: &'static str,
 }
 
 impl<R: AsyncRead + Unpin + Send> Records<R> {
-    pub(crate) fn new(reader: R, packing: &'static str, limits: &Limits) -> Self {
+    pub(crate) fn new(reader: R, limits: &Limits) -> Self {
         let guarded = Guarded {
             reader,
-            unpacked_bytes: 0,
-            unpacked_bytes_max: limits.unpacked_bytes_max,
             record_bytes: 0,
             record_bytes_max: limits.record_bytes_max,
             quotes: QuoteScanner::new(b','),
@@ -53,7 +50,7 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
             .buffer_capacity(BUFFER_BYTES)
             .terminator(Terminator::Any(b'\n'))
             .create_reader(guarded);
-        Self { csv, line: 1, packing }
+        Self { csv, line: 1 }
     }
 
     /// Reads the next record, or nothing at the end.
@@ -99,7 +96,7 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
                 Error::CarriageReturns
             }
             Ok(fault) => fault.into_error(self.line),
-            Err(source) => Error::Unpack { format: self.packing, source },
+            Err(error) => Error::BrokenOff(error),
         }
     }
 }
@@ -107,8 +104,6 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
 /// Counts what passes, and ends the last line where the file does not.
 struct Guarded<R> {
     reader: R,
-    unpacked_bytes: u64,
-    unpacked_bytes_max: u64,
     record_bytes: usize,
     record_bytes_max: usize,
     quotes: QuoteScanner,
@@ -145,10 +140,6 @@ impl<R: AsyncRead + Unpin> AsyncRead for Guarded<R> {
 
 impl<R> Guarded<R> {
     fn count(&mut self, count: usize) -> io::Result<()> {
-        self.unpacked_bytes += count as u64;
-        if self.unpacked_bytes > self.unpacked_bytes_max {
-            return Err(Fault::TooLarge { max: self.unpacked_bytes_max, unpacked: true }.into());
-        }
         // What came with the end of the record before may be one buffer more than the record.
         if self.record_bytes > self.record_bytes_max {
             return Err(Fault::RecordTooLong { max: self.record_bytes_max }.into());

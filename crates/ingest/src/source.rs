@@ -1,4 +1,4 @@
-//! The bytes as they come: counted, hashed, recognised by how they begin, and unpacked.
+//! The bytes as they come: counted, hashed and unpacked.
 
 use std::fmt::Write as _;
 use std::io;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
@@ -14,115 +15,129 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio_util::io::StreamReader;
 
 use crate::error::Fault;
-use crate::{Error, Progress};
+use crate::format::{self, MARK_BYTES, Packing};
+use crate::{Error, Limits, Progress};
 
-/// How a file is packed, as its first bytes say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
-    Plain,
-    Gzip,
-    Zstd,
-}
-
-impl Packing {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
-/// As many first bytes as tell the formats apart.
-const SNIFF_BYTES: usize = 4;
-
-/// Recognises a format; a known one that is not CSV is refused by its name and not as ten thousand bad rows.
-fn sniff(first: &[u8]) -> Result<Packing, Error> {
-    match first {
-        [0x1f, 0x8b, ..] => Ok(Packing::Gzip),
-        // A frame of zstd, or the skippable frame that some writers put before it.
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Ok(Packing::Zstd),
-        [b'P', b'K', 3, 4] => Err(Error::Unsupported("zip and xlsx")),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(Error::Unsupported("UTF-16")),
-        [b'B', b'Z', b'h', _] => Err(Error::Unsupported("bzip2")),
-        [0xfd, b'7', b'z', b'X'] => Err(Error::Unsupported("xz")),
-        [b'P', b'A', b'R', b'1'] => Err(Error::Unsupported("parquet")),
-        _ => Ok(Packing::Plain),
-    }
-}
+/// The largest window of a zstd frame, 8 MiB: what every level up to 19 keeps within, and what RFC 8878 asks a decoder
+/// to support. A window is memory that the sender decides on.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// Sees how the bytes are packed and returns them unpacked.
-pub(crate) async fn unpack<B>(body: Counted<B>) -> Result<(Packing, Unpacked<B>), Error>
+pub(crate) async fn unpack<B>(body: Counted<B>, limits: &Limits) -> Result<Unpacked<B>, Error>
 where
     B: Stream<Item = io::Result<Bytes>> + Unpin,
 {
     let mut reader = StreamReader::new(body);
-    let mut first = Vec::with_capacity(SNIFF_BYTES);
-    let mut start = (&mut reader).take(SNIFF_BYTES as u64);
+    let mut first = Vec::with_capacity(MARK_BYTES);
+    let mut start = (&mut reader).take(MARK_BYTES as u64);
     start.read_to_end(&mut first).await.map_err(|error| match Fault::take(error) {
         Ok(fault) => fault.into_error(0),
         Err(error) => Error::BrokenOff(error),
     })?;
-    let packing = sniff(&first)?;
+    let packing = format::packing(&first)?;
     let whole = io::Cursor::new(first).chain(reader);
-    Ok((
-        packing,
-        match packing {
-            Packing::Plain => Unpacked::Plain(whole),
-            Packing::Gzip => {
-                let mut decoder = GzipDecoder::new(whole);
-                decoder.multiple_members(true);
-                Unpacked::Gzip(Box::new(decoder))
-            }
-            Packing::Zstd => {
-                let mut decoder = ZstdDecoder::new(whole);
-                decoder.multiple_members(true);
-                Unpacked::Zstd(Box::new(decoder))
-            }
-        },
-    ))
-}
-
-impl Fault {
-    /// The error for the outside, where the record being read starts on `line`.
-    pub(crate) fn into_error(self, line: u64) -> Error {
-        match self {
-            Self::BrokenOff(source) => Error::BrokenOff(source),
-            Self::TooLarge { max, unpacked } => Error::TooLarge { max, unpacked },
-            Self::RecordTooLong { max } => Error::RecordTooLong { line, max },
+    let decoder = match packing {
+        Packing::Plain => Decoder::Plain(whole),
+        Packing::Gzip => {
+            let mut decoder = GzipDecoder::new(whole);
+            decoder.multiple_members(true);
+            Decoder::Gzip(Box::new(decoder))
         }
-    }
+        Packing::Zstd => {
+            let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
+            let mut decoder = ZstdDecoder::with_params(whole, &[window]);
+            decoder.multiple_members(true);
+            Decoder::Zstd(Box::new(decoder))
+        }
+    };
+    Ok(Unpacked {
+        packing,
+        decoder,
+        bytes: 0,
+        bytes_max: limits.unpacked_bytes_max,
+        ratio_max: limits.unpacked_ratio_max,
+    })
 }
 
 type Whole<B> = tokio::io::Chain<io::Cursor<Vec<u8>>, StreamReader<Counted<B>, Bytes>>;
 
 /// The bytes of the CSV.
-pub(crate) enum Unpacked<B: Stream<Item = io::Result<Bytes>> + Unpin> {
+pub(crate) struct Unpacked<B: Stream<Item = io::Result<Bytes>> + Unpin> {
+    packing: Packing,
+    decoder: Decoder<B>,
+    /// Bytes that were unpacked.
+    bytes: u64,
+    bytes_max: u64,
+    ratio_max: u64,
+}
+
+enum Decoder<B: Stream<Item = io::Result<Bytes>> + Unpin> {
     Plain(Whole<B>),
     Gzip(Box<GzipDecoder<Whole<B>>>),
     Zstd(Box<ZstdDecoder<Whole<B>>>),
 }
 
+/// So much may be unpacked whatever the ratio: it costs a fraction of a second.
+const UNPACKED_BYTES_FREE: u64 = 16 << 20;
+
 impl<B: Stream<Item = io::Result<Bytes>> + Unpin> Unpacked<B> {
     /// What was counted below, once everything is read.
     pub(crate) fn counted(&self) -> &Counted<B> {
-        let whole = match self {
-            Self::Plain(whole) => whole,
-            Self::Gzip(decoder) => decoder.get_ref(),
-            Self::Zstd(decoder) => decoder.get_ref(),
+        let whole = match &self.decoder {
+            Decoder::Plain(whole) => whole,
+            Decoder::Gzip(decoder) => decoder.get_ref(),
+            Decoder::Zstd(decoder) => decoder.get_ref(),
         };
         whole.get_ref().1.get_ref()
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.bytes += bytes as u64;
+        if self.bytes > self.bytes_max {
+            return Err(Fault::TooLarge { max: self.bytes_max, unpacked: true });
+        }
+        let is_small = self.packing == Packing::Plain || self.bytes <= UNPACKED_BYTES_FREE;
+        if !is_small && self.bytes / self.ratio_max > self.counted().bytes() {
+            return Err(Fault::RatioTooHigh { max: self.ratio_max });
+        }
+        Ok(())
+    }
+
+    /// What an error of the decoder says about the file.
+    fn fault(&self, error: io::Error) -> Fault {
+        let source = match Fault::take(error) {
+            Ok(fault) => return fault,
+            Err(source) => source,
+        };
+        let format = self.packing.name();
+        // The libraries tell their errors apart only by their texts.
+        match source.to_string().as_str() {
+            "Frame requires too much memory for decoding" => {
+                Fault::Unsupported("zstd with a window above 8 MiB")
+            }
+            "Dictionary mismatch" => Fault::Unsupported("zstd with a dictionary"),
+            "Invalid gzip header" | "Unknown frame descriptor" if self.bytes > 0 => {
+                Fault::TrailingData { format, is_zeros: self.counted().ends_with_zero }
+            }
+            _ => Fault::Unpack { format, source },
+        }
     }
 }
 
 impl<B: Stream<Item = io::Result<Bytes>> + Unpin> AsyncRead for Unpacked<B> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(reader) => Pin::new(reader).poll_read(cx, buf),
-            Self::Gzip(reader) => Pin::new(reader.as_mut()).poll_read(cx, buf),
-            Self::Zstd(reader) => Pin::new(reader.as_mut()).poll_read(cx, buf),
-        }
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = match &mut this.decoder {
+            Decoder::Plain(reader) => Pin::new(reader).poll_read(cx, buf),
+            Decoder::Gzip(reader) => Pin::new(reader.as_mut()).poll_read(cx, buf),
+            Decoder::Zstd(reader) => Pin::new(reader.as_mut()).poll_read(cx, buf),
+        };
+        read.map(|read| {
+            read.map_err(|error| this.fault(error))?;
+            this.count(buf.filled().len() - before)?;
+            Ok(())
+        })
     }
 }
 
@@ -133,11 +148,13 @@ pub(crate) struct Counted<B> {
     bytes: u64,
     bytes_max: u64,
     progress: Arc<Progress>,
+    /// Whether the last byte is zero.
+    ends_with_zero: bool,
 }
 
 impl<B> Counted<B> {
     pub(crate) fn new(body: B, bytes_max: u64, progress: Arc<Progress>) -> Self {
-        Self { body, hash: Sha256::new(), bytes: 0, bytes_max, progress }
+        Self { body, hash: Sha256::new(), bytes: 0, bytes_max, progress, ends_with_zero: false }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -166,6 +183,7 @@ impl<B: Stream<Item = io::Result<Bytes>> + Unpin> Stream for Counted<B> {
                 if this.bytes > this.bytes_max {
                     return Err(Fault::TooLarge { max: this.bytes_max, unpacked: false }.into());
                 }
+                this.ends_with_zero = chunk.last().map_or(this.ends_with_zero, |last| *last == 0);
                 this.hash.update(&chunk);
                 this.progress.set_bytes(this.bytes);
                 Ok(chunk)

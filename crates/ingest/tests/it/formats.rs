@@ -85,12 +85,73 @@ async fn more_bytes_than_allowed_are_refused() {
 
 #[tokio::test]
 async fn formats_that_are_not_read_are_refused_by_name() {
-    for (first, name) in
-        [(&b"PK\x03\x04...."[..], "zip and xlsx"), (b"\xff\xfea\0", "UTF-16"), (b"PAR1....", "parquet")]
-    {
-        let refusal = refusal(&Case::new(ITEMS), first).await;
-        assert!(refusal.starts_with(&format!("{name} files are not read")), "{refusal}");
+    for (first, name) in [
+        (&b"PK\x03\x04...."[..], "zip or xlsx"),
+        (b"PK\x05\x06\0\0\0\0", "zip or xlsx"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "xls"),
+        (b"7z\xbc\xaf\x27\x1c\0\x04", "7z"),
+        (b"Rar!\x1a\x07\x01\0", "rar"),
+        (b"BZh91AY&SY", "bzip2"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"PAR1\x15\x04", "parquet"),
+        (b"%PDF-1.7", "PDF"),
+    ] {
+        let error = Case::new(ITEMS).ingest(first).await.unwrap_err();
+        assert_eq!((error.code(), error.is_of_the_file()), ("unsupported-format", true));
+        let expected = format!("unsupported format: {name}; send CSV, plain or packed with gzip or zstd");
+        assert_eq!(error.to_string(), expected);
     }
+}
+
+#[tokio::test]
+async fn zstd_that_needs_too_much_memory_or_a_dictionary_is_named() {
+    let mut wide = Vec::new();
+    let window = [async_compression::zstd::CParameter::window_log(24)];
+    let mut encoder = ZstdEncoder::with_quality_and_params(FILE, async_compression::Level::Default, &window);
+    encoder.read_to_end(&mut wide).await.unwrap();
+    let expected = "unsupported format: zstd with a window above 8 MiB; ";
+    let error = refusal(&Case::new(ITEMS), &wide).await;
+    assert!(error.starts_with(expected), "{error}");
+    // A frame with the id of a dictionary, a window of 1 KiB and a block of one byte.
+    let with_dictionary = b"\x28\xb5\x2f\xfd\x01\x00\x07\x09\x00\x00a";
+    let error = refusal(&Case::new(ITEMS), with_dictionary).await;
+    assert!(error.starts_with("unsupported format: zstd with a dictionary; "), "{error}");
+}
+
+#[tokio::test]
+async fn what_follows_the_packed_data_is_named() {
+    let (gzip, zstd, padding) = (gzip(FILE).await, zstd(FILE).await, &[0; 512][..]);
+    for (packed, behind, expected) in [
+        (&gzip, padding, "zero bytes after the end of the gzip data"),
+        (&gzip, &padding[..1], "zero bytes after the end of the gzip data"),
+        (&gzip, b"hello, world", "other data after the end of the gzip data"),
+        (&zstd, padding, "zero bytes after the end of the zstd data"),
+        (&zstd, b"hello, world", "other data after the end of the zstd data"),
+    ] {
+        for chunk_bytes in [1, 7, 1000] {
+            let mut case = Case::new(ITEMS);
+            case.chunk_bytes = chunk_bytes;
+            let error = case.ingest(&[packed, behind].concat()).await.unwrap_err();
+            assert_eq!((error.code(), error.to_string().as_str()), ("damaged-file", expected));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_small_packed_file_that_unpacks_to_a_large_one_is_stopped() {
+    let mut case = Case::new(ITEMS);
+    case.chunk_bytes = 1 << 16;
+    let rows = "a,1,2024-01-01\n".repeat(2_000_000);
+    for bomb in [gzip(rows.as_bytes()).await, zstd(rows.as_bytes()).await] {
+        assert!(bomb.len() * 100 < rows.len());
+        let error = case.ingest(&bomb).await.unwrap_err();
+        assert_eq!(error.code(), "too-large");
+        assert_eq!(error.to_string(), "the file unpacks to more than 100 times its size");
+    }
+    // Without packing there is no ratio, and with it a small file may have any.
+    case.dataset = crate::dataset(&format!("{ITEMS}\nmax_rejects = 1000"));
+    assert_eq!(case.run(&gzip(&rows.as_bytes()[..8 << 20]).await).await.unwrap().json.len(), 1);
 }
 
 #[tokio::test]
