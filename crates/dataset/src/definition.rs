@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::column::WrittenColumn;
 use crate::schema::KEY_TEXT_MAX;
-use crate::{Column, FileFormat, Header, Kind, Schema};
+use crate::{Column, FileFormat, Header, Kind, Schema, TextEncoding};
 
 /// Everything that one updater serves, by name.
 #[derive(Debug, Clone)]
@@ -131,6 +131,8 @@ struct WrittenDataset {
     #[serde(default)]
     header: Header,
     #[serde(default)]
+    encoding: TextEncoding,
+    #[serde(default)]
     max_rejects: u64,
     #[serde(default = "duplicates_default")]
     duplicates: Duplicates,
@@ -184,7 +186,7 @@ impl WrittenDataset {
         Ok(Dataset {
             name: name.to_owned(),
             schema: Arc::new(schema),
-            format: FileFormat { header: self.header },
+            format: FileFormat { header: self.header, encoding: self.encoding },
             duplicates: self.duplicates,
             guards: Guards {
                 max_rejects: self.max_rejects,
@@ -322,6 +324,18 @@ mod tests {
             assert_eq!(datasets.only().unwrap().format.header, header, "{setting}");
         }
         assert!(refusal(&dataset("d", "header = \"yes\"", ID)).contains("unknown variant `yes`"));
+    }
+
+    #[test]
+    fn an_encoding_is_set_by_a_name_of_the_encoding_standard() {
+        let encoding = |name: &str| {
+            let datasets = Datasets::from_toml(&dataset("d", &format!("encoding = \"{name}\""), ID)).unwrap();
+            datasets.only().unwrap().format.encoding
+        };
+        assert_eq!(encoding("auto"), TextEncoding::Auto);
+        assert_eq!(encoding("UTF-8"), TextEncoding::Only(encoding_rs::UTF_8));
+        assert_eq!(encoding("latin1"), TextEncoding::Only(encoding_rs::WINDOWS_1252));
+        assert!(refusal(&dataset("d", "encoding = \"utf8mb4\"", ID)).contains("unknown encoding `utf8mb4`"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a dataset's files look like, as far as its definition says.
 
+use encoding_rs::Encoding;
 use serde::Deserialize;
 
 /// The form of the files of a dataset.
@@ -7,6 +8,8 @@ use serde::Deserialize;
 pub struct FileFormat {
     /// Whether the first record names the columns.
     pub header: Header,
+    /// How its text is encoded.
+    pub encoding: TextEncoding,
 }
 
 /// Whether the first record of a file names the columns.
@@ -20,4 +23,29 @@ pub enum Header {
     Required,
     /// It is always data.
     None,
+}
+
+/// How a file encodes its text.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum TextEncoding {
+    /// A byte order mark decides. Without one it is UTF-8, or Windows-1252 where the bytes are not UTF-8.
+    #[default]
+    Auto,
+    /// This one, and a file in another one is refused.
+    Only(&'static Encoding),
+}
+
+impl TryFrom<String> for TextEncoding {
+    type Error = String;
+
+    /// Takes `auto` or a name of the Encoding Standard, such as `utf-8`, `utf-16le` or `windows-1252`.
+    fn try_from(name: String) -> Result<Self, String> {
+        if name == "auto" {
+            return Ok(Self::Auto);
+        }
+        Encoding::for_label_no_replacement(name.as_bytes())
+            .map(Self::Only)
+            .ok_or_else(|| format!("unknown encoding `{name}` (auto, utf-8, utf-16le, windows-1252, ...)"))
+    }
 }

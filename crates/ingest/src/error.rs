@@ -72,6 +72,14 @@ pub enum Error {
         /// What the first record holds.
         found: String,
     },
+    /// The text is in another encoding than the dataset expects.
+    #[error("the text seems to be {found}, but the dataset expects {expected}")]
+    WrongEncoding {
+        /// The encoding that the dataset sets.
+        expected: &'static str,
+        /// The encoding that the file seems to have.
+        found: &'static str,
+    },
     /// No line ends with LF, and CR stands where lines end.
     #[error("lines end with CR: send the file with LF or CRLF")]
     CarriageReturns,
@@ -112,12 +120,18 @@ impl Error {
             Self::TooManyRows { .. } => "too-many-rows",
             Self::HeaderMismatch { .. } => "header-mismatch",
             Self::HeaderMissing { .. } => "header-missing",
+            Self::WrongEncoding { .. } => "wrong-encoding",
             Self::CarriageReturns => "carriage-returns",
             Self::Work(_) => "work-directory",
             Self::NoRoom { .. } => "no-space",
             Self::Unwanted => "unwanted",
             Self::Panicked => "internal",
         }
+    }
+
+    /// What an error of a reader says to the outside, where the record being read starts on `line`.
+    pub(crate) fn of_reader(error: io::Error, line: u64) -> Self {
+        Fault::take(error).map_or_else(Self::BrokenOff, |fault| fault.into_error(line))
     }
 
     /// Whether the file itself is at fault, and not its way here or this machine.
@@ -155,6 +169,8 @@ pub(crate) enum Fault {
     Unpack { format: &'static str, source: io::Error },
     #[error("trailing data")]
     TrailingData { format: &'static str, is_zeros: bool },
+    #[error("wrong encoding")]
+    WrongEncoding { expected: &'static str, found: &'static str },
     #[error("record too long")]
     RecordTooLong { max: usize },
 }
@@ -178,6 +194,7 @@ impl Fault {
             Self::Unsupported(name) => Error::Unsupported(name),
             Self::Unpack { format, source } => Error::Unpack { format, source },
             Self::TrailingData { format, is_zeros } => Error::TrailingData { format, is_zeros },
+            Self::WrongEncoding { expected, found } => Error::WrongEncoding { expected, found },
             Self::RecordTooLong { max } => Error::RecordTooLong { line, max },
         }
     }

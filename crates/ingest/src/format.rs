@@ -52,3 +52,88 @@ fn binary(first: &[u8]) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// Refuses an unpacked file that begins as a binary format does.
+pub(crate) fn check_binary(start: &[u8]) -> Result<(), Error> {
+    match packing(start)? {
+        Packing::Plain if start.get(257..262) == Some(b"ustar") => Err(Error::Unsupported("tar")),
+        Packing::Plain => Ok(()),
+        Packing::Gzip | Packing::Zstd => Err(Error::Unsupported("a packed file in a packed file")),
+    }
+}
+
+/// Refuses a text that is known and not CSV.
+pub(crate) fn check_text(start: &[u8]) -> Result<(), Error> {
+    markup(start).map_or(Ok(()), |name| Err(Error::Unsupported(name)))
+}
+
+/// The name of a format of text.
+fn markup(start: &[u8]) -> Option<&'static str> {
+    let text = start.trim_ascii_start();
+    let begins_with =
+        |mark: &str| text.get(..mark.len()).is_some_and(|text| text.eq_ignore_ascii_case(mark.as_bytes()));
+    if ["<!doctype", "<html", "<head", "<body"].into_iter().any(begins_with) {
+        return Some("HTML");
+    }
+    if begins_with("<?xml") {
+        return Some("XML");
+    }
+    is_json(text).then_some("JSON")
+}
+
+/// Whether a text begins as an object or an array does. A field of CSV may begin with either bracket, as a UUID in
+/// braces does, so what follows the bracket counts too.
+fn is_json(text: &[u8]) -> bool {
+    let Some((bracket, rest)) = text.split_first() else { return false };
+    match (bracket, rest.trim_ascii_start().first()) {
+        (b'{', Some(next)) => *next == b'"',
+        (b'[', Some(next)) => matches!(next, b'{' | b'[' | b'"'),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(start: &[u8]) -> Option<&'static str> {
+        match check_binary(start).and_then(|()| check_text(start)) {
+            Err(Error::Unsupported(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_csv_is_known_by_its_name() {
+        for (start, name) in [
+            ("\n <!DOCTYPE html>", "HTML"),
+            ("<HTML lang=en>", "HTML"),
+            ("<?xml version=\"1.0\"?>", "XML"),
+            ("{ \"id\": 1 }", "JSON"),
+            ("[\n {\"id\": 1}]", "JSON"),
+            ("[[1,2]]", "JSON"),
+        ] {
+            assert_eq!(content(start.as_bytes()), Some(name), "{start:?}");
+        }
+        let tar = [&[b'a'; 257][..], b"ustar\0"].concat();
+        assert_eq!(content(&tar), Some("tar"));
+        assert_eq!(content(&[0x1f, 0x8b, 8]), Some("a packed file in a packed file"));
+    }
+
+    #[test]
+    fn a_row_that_begins_alike_is_csv() {
+        for start in [
+            "{d018ef0b-dbd9-48f1-ac1a-eb4d90e57118},1",
+            "[a],1",
+            "<b>,1",
+            "BZhang,1",
+            "PAR1,1",
+            "PK,1",
+            "7z,1",
+            "{",
+            "",
+        ] {
+            assert_eq!(content(start.as_bytes()), None, "{start:?}");
+        }
+    }
+}

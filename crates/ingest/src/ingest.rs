@@ -18,7 +18,8 @@ use crate::rejects::Rejects;
 use crate::rows::Typing;
 use crate::sort::Sorted;
 use crate::source::{Counted, unpack};
-use crate::{Error, Limits, Progress, SortedRows};
+use crate::text::Text;
+use crate::{Error, Limits, Progress, SortedRows, Warning};
 
 /// So many batches of records may wait to be typed.
 const BATCHES_WAITING: usize = 4;
@@ -50,6 +51,8 @@ pub struct Ingested {
     pub rows: u64,
     /// Whether the first record named the columns.
     pub header: bool,
+    /// What the sender should know.
+    pub warnings: Vec<Warning>,
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) rejects: Rejects,
     pub(crate) sorted: Sorted,
@@ -80,22 +83,37 @@ where
     B: Stream<Item = io::Result<Bytes>> + Unpin + Send,
 {
     let progress = outlets.progress.clone();
+    let encoding = dataset.format.encoding;
     let typing = Typing::new(dataset, limits, outlets);
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let typing = AbortOnDropHandle::new(tokio::spawn(typing.run(batches)));
     let unpacked = unpack(Counted::new(body, limits.bytes_max, progress), limits).await?;
-    let mut records = Records::new(unpacked, limits);
+    let text = Text::open(unpacked, encoding).await?;
+    let mut records = Records::new(text, limits);
     let is_whole = split(&mut records, sender).await?;
     let typed = typing.await.map_err(|_| Error::Panicked)??;
     if !is_whole {
         return Err(Error::Panicked);
     }
-    let counted = records.get_ref().counted();
+    let text = records.get_ref();
+    let warnings = Vec::from_iter(text.warning());
+    let counted = text.get_ref().counted();
     let (bytes, sha256) = (counted.bytes(), counted.sha256());
     let Typing { rows, header, dataset, rejects, sort, progress, .. } = typed;
     let sorted = sort.finish().await?;
     let sort_memory_bytes = limits.sort_memory_bytes;
-    Ok(Ingested { bytes, sha256, rows, header, dataset, rejects, sorted, progress, sort_memory_bytes })
+    Ok(Ingested {
+        bytes,
+        sha256,
+        rows,
+        header,
+        warnings,
+        dataset,
+        rejects,
+        sorted,
+        progress,
+        sort_memory_bytes,
+    })
 }
 
 /// Hands on all records. Says whether they were taken to the end; where they were not, whoever took them says why.

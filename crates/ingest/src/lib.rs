@@ -9,6 +9,7 @@
 //! order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace the dataset?). [`ingest()`] goes the first
 //! part of it.
 
+mod encoding;
 mod error;
 mod format;
 mod guards;
@@ -23,7 +24,9 @@ mod rows;
 mod sort;
 mod sorted;
 mod source;
+mod text;
 
+pub use encoding::Warning;
 pub use error::{Error, is_no_space};
 pub use guards::Refusal;
 pub use ingest::{Ingested, Outlets, ingest};

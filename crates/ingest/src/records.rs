@@ -90,13 +90,10 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
 
     fn error(&self, error: csv_async::Error) -> Error {
         let ErrorKind::Io(error) = error.into_kind() else { return Error::Panicked };
-        match Fault::take(error) {
+        match Error::of_reader(error, self.line) {
             // Without LF the whole file is one record.
-            Ok(Fault::RecordTooLong { .. }) if self.csv.get_ref().quotes.has_only_cr() => {
-                Error::CarriageReturns
-            }
-            Ok(fault) => fault.into_error(self.line),
-            Err(error) => Error::BrokenOff(error),
+            Error::RecordTooLong { .. } if self.csv.get_ref().quotes.has_only_cr() => Error::CarriageReturns,
+            error => error,
         }
     }
 }

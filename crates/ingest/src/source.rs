@@ -30,10 +30,7 @@ where
     let mut reader = StreamReader::new(body);
     let mut first = Vec::with_capacity(MARK_BYTES);
     let mut start = (&mut reader).take(MARK_BYTES as u64);
-    start.read_to_end(&mut first).await.map_err(|error| match Fault::take(error) {
-        Ok(fault) => fault.into_error(0),
-        Err(error) => Error::BrokenOff(error),
-    })?;
+    start.read_to_end(&mut first).await.map_err(|error| Error::of_reader(error, 1))?;
     let packing = format::packing(&first)?;
     let whole = io::Cursor::new(first).chain(reader);
     let decoder = match packing {

@@ -2,24 +2,12 @@
 
 use std::io;
 
-use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
+use async_compression::tokio::bufread::ZstdEncoder;
 use tokio::io::AsyncReadExt;
 
-use crate::{Case, ITEMS, chain};
+use crate::{Case, ITEMS, chain, gzip, zstd};
 
 const FILE: &[u8] = b"a,1,\nb,2,\nc,3,2024-01-01\n";
-
-async fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = Vec::new();
-    GzipEncoder::new(bytes).read_to_end(&mut packed).await.unwrap();
-    packed
-}
-
-async fn zstd(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = Vec::new();
-    ZstdEncoder::new(bytes).read_to_end(&mut packed).await.unwrap();
-    packed
-}
 
 async fn refusal(case: &Case, file: &[u8]) -> String {
     chain(&case.ingest(file).await.unwrap_err())

@@ -4,12 +4,15 @@
 mod formats;
 mod records;
 mod sorting;
+mod text;
 
 use std::sync::Arc;
 
+use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
 use bytes::Bytes;
 use dataset::{Dataset, Datasets};
 use ingest::{Error, Ingested, Limits, Merged, Outlets, Progress};
+use tokio::io::AsyncReadExt;
 
 /// A dataset with one column of most kinds.
 const ITEMS: &str = r#"
@@ -96,4 +99,16 @@ impl Outcome {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+async fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    GzipEncoder::new(bytes).read_to_end(&mut packed).await.unwrap();
+    packed
+}
+
+async fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    ZstdEncoder::new(bytes).read_to_end(&mut packed).await.unwrap();
+    packed
 }

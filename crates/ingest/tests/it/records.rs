@@ -106,7 +106,7 @@ async fn quoted_fields_may_hold_commas_quotes_and_line_ends() {
 
 #[tokio::test]
 async fn each_reject_names_line_column_value_and_reason() {
-    let mut case = Case::new(&format!("{ITEMS}\nmax_rejects = 100"));
+    let mut case = Case::new(&format!("{ITEMS}\nencoding = \"utf-8\"\nmax_rejects = 100"));
     case.chunk_bytes = 1;
     let file = b"a,1,\nb,2\n\n123456789,3,\n,4,\nc,NaN,\nd,5,2024-02-30\ne\xff,6,\nf\0,7,\ng,8,,\n\xc3,\xa9,\nz,9,\n";
     let outcome = case.run(file).await.unwrap();
@@ -130,6 +130,7 @@ async fn a_character_that_a_comma_cuts_is_none() {
         [names]
         key = "code"
         columns = [{ name = "code", type = "text", max = 8 }, { name = "name", type = "text", max = 8 }]
+        encoding = "utf-8"
         max_rejects = 3"#;
     // Without the comma the bytes of the second row are valid, and so are those of the third with the fourth.
     let outcome = Case::new(names).run(b"\xc3\xa4,x\nb\xc3,\xa4\nc,d\xc3\n\xa4e,f\n").await.unwrap();
