@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::column::WrittenColumn;
 use crate::schema::KEY_TEXT_MAX;
-use crate::{Column, FileFormat, Header, Kind, Schema, TextEncoding};
+use crate::{Column, FileFormat, Header, Kind, Schema, Separator, TextEncoding};
 
 /// Everything that one updater serves, by name.
 #[derive(Debug, Clone)]
@@ -131,6 +131,8 @@ struct WrittenDataset {
     #[serde(default)]
     header: Header,
     #[serde(default)]
+    separator: Separator,
+    #[serde(default)]
     encoding: TextEncoding,
     #[serde(default)]
     max_rejects: u64,
@@ -186,7 +188,7 @@ impl WrittenDataset {
         Ok(Dataset {
             name: name.to_owned(),
             schema: Arc::new(schema),
-            format: FileFormat { header: self.header, encoding: self.encoding },
+            format: FileFormat { header: self.header, separator: self.separator, encoding: self.encoding },
             duplicates: self.duplicates,
             guards: Guards {
                 max_rejects: self.max_rejects,
@@ -324,6 +326,19 @@ mod tests {
             assert_eq!(datasets.only().unwrap().format.header, header, "{setting}");
         }
         assert!(refusal(&dataset("d", "header = \"yes\"", ID)).contains("unknown variant `yes`"));
+    }
+
+    #[test]
+    fn a_separator_is_set_by_itself_or_by_its_name() {
+        let separator = |name: &str| {
+            let datasets =
+                Datasets::from_toml(&dataset("d", &format!("separator = \"{name}\""), ID)).unwrap();
+            datasets.only().unwrap().format.separator
+        };
+        assert_eq!(separator("auto"), Separator::Auto);
+        assert_eq!(separator(";"), Separator::Semicolon);
+        assert_eq!((separator("tab"), separator("\\t")), (Separator::Tab, Separator::Tab));
+        assert!(refusal(&dataset("d", "separator = \":\"", ID)).contains("unknown variant `:`"));
     }
 
     #[test]

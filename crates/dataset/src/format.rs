@@ -8,6 +8,8 @@ use serde::Deserialize;
 pub struct FileFormat {
     /// Whether the first record names the columns.
     pub header: Header,
+    /// What stands between its fields.
+    pub separator: Separator,
     /// How its text is encoded.
     pub encoding: TextEncoding,
 }
@@ -48,4 +50,25 @@ impl TryFrom<String> for TextEncoding {
             .map(Self::Only)
             .ok_or_else(|| format!("unknown encoding `{name}` (auto, utf-8, utf-16le, windows-1252, ...)"))
     }
+}
+
+/// What stands between the fields of a file.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Separator {
+    /// The one with which the beginning of the file has the columns of the dataset.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// `,`
+    #[serde(rename = ",")]
+    Comma,
+    /// `;`
+    #[serde(rename = ";")]
+    Semicolon,
+    /// A tab.
+    #[serde(rename = "tab", alias = "\t")]
+    Tab,
+    /// `|`
+    #[serde(rename = "|")]
+    Pipe,
 }

@@ -21,7 +21,7 @@ pub use bytes::{CorruptRow, KeyBytes};
 pub use column::{Column, JsonNumber, Kind};
 pub use decimal::write as write_decimal;
 pub use definition::{Dataset, Datasets, DefinitionError, Duplicates, Guards, is_dataset_name};
-pub use format::{FileFormat, Header, TextEncoding};
+pub use format::{FileFormat, Header, Separator, TextEncoding};
 pub use json::{write_row, write_stored_row};
 pub use reason::Reason;
 pub use schema::Schema;

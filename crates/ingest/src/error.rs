@@ -72,6 +72,12 @@ pub enum Error {
         /// What the first record holds.
         found: String,
     },
+    /// Another separator than the one that the dataset sets gives the records the right number of fields.
+    #[error("the fields seem to be separated by {found}")]
+    WrongSeparator {
+        /// What seems to separate them.
+        found: &'static str,
+    },
     /// The text is in another encoding than the dataset expects.
     #[error("the text seems to be {found}, but the dataset expects {expected}")]
     WrongEncoding {
@@ -120,6 +126,7 @@ impl Error {
             Self::TooManyRows { .. } => "too-many-rows",
             Self::HeaderMismatch { .. } => "header-mismatch",
             Self::HeaderMissing { .. } => "header-missing",
+            Self::WrongSeparator { .. } => "wrong-separator",
             Self::WrongEncoding { .. } => "wrong-encoding",
             Self::CarriageReturns => "carriage-returns",
             Self::Work(_) => "work-directory",

@@ -19,7 +19,7 @@ use crate::rows::Typing;
 use crate::sort::Sorted;
 use crate::source::{Counted, unpack};
 use crate::text::Text;
-use crate::{Error, Limits, Progress, SortedRows, Warning};
+use crate::{Error, Limits, Progress, SortedRows, Warning, separator};
 
 /// So many batches of records may wait to be typed.
 const BATCHES_WAITING: usize = 4;
@@ -83,13 +83,12 @@ where
     B: Stream<Item = io::Result<Bytes>> + Unpin + Send,
 {
     let progress = outlets.progress.clone();
-    let encoding = dataset.format.encoding;
-    let typing = Typing::new(dataset, limits, outlets);
+    let typing = Typing::new(dataset.clone(), limits, outlets);
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let typing = AbortOnDropHandle::new(tokio::spawn(typing.run(batches)));
     let unpacked = unpack(Counted::new(body, limits.bytes_max, progress), limits).await?;
-    let text = Text::open(unpacked, encoding).await?;
-    let mut records = Records::new(text, limits);
+    let (text, opening) = Text::open(unpacked, dataset.format.encoding).await?;
+    let mut records = Records::new(text, separator::of(&opening, &dataset)?, limits);
     let is_whole = split(&mut records, sender).await?;
     let typed = typing.await.map_err(|_| Error::Panicked)??;
     if !is_whole {
@@ -99,7 +98,7 @@ where
     let warnings = Vec::from_iter(text.warning());
     let counted = text.get_ref().counted();
     let (bytes, sha256) = (counted.bytes(), counted.sha256());
-    let Typing { rows, header, dataset, rejects, sort, progress, .. } = typed;
+    let Typing { rows, header, rejects, sort, progress, .. } = typed;
     let sorted = sort.finish().await?;
     let sort_memory_bytes = limits.sort_memory_bytes;
     Ok(Ingested {

@@ -21,6 +21,7 @@ mod record;
 mod records;
 mod rejects;
 mod rows;
+mod separator;
 mod sort;
 mod sorted;
 mod source;

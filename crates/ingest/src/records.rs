@@ -34,12 +34,12 @@ pub(crate) struct Records<R> {
 }
 
 impl<R: AsyncRead + Unpin + Send> Records<R> {
-    pub(crate) fn new(reader: R, limits: &Limits) -> Self {
+    pub(crate) fn new(reader: R, separator: u8, limits: &Limits) -> Self {
         let guarded = Guarded {
             reader,
             record_bytes: 0,
             record_bytes_max: limits.record_bytes_max,
-            quotes: QuoteScanner::new(b','),
+            quotes: QuoteScanner::new(separator),
             end: End::Ahead,
         };
         // Only LF ends a line; the CR before it is taken off here. So lines are counted the same way in both kinds
@@ -47,6 +47,7 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
         let csv = AsyncReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
+            .delimiter(separator)
             .buffer_capacity(BUFFER_BYTES)
             .terminator(Terminator::Any(b'\n'))
             .create_reader(guarded);

@@ -53,9 +53,16 @@ struct Decoding {
     is_finished: bool,
 }
 
+/// The beginning of a file as UTF-8, for what its form can be recognised by.
+pub(crate) struct Opening {
+    pub(crate) text: Vec<u8>,
+    /// Whether it is the whole file.
+    pub(crate) is_whole: bool,
+}
+
 impl<R: AsyncRead + Unpin> Text<R> {
     /// Reads the beginning, and refuses it if it is not the text of a CSV.
-    pub(crate) async fn open(mut reader: R, setting: TextEncoding) -> Result<Self, Error> {
+    pub(crate) async fn open(mut reader: R, setting: TextEncoding) -> Result<(Self, Opening), Error> {
         let mut ahead = Vec::new();
         let mut start = (&mut reader).take(AHEAD_BYTES as u64);
         start.read_to_end(&mut ahead).await.map_err(|error| Error::of_reader(error, 1))?;
@@ -75,7 +82,8 @@ impl<R: AsyncRead + Unpin> Text<R> {
         };
         format::check_text(&text)?;
         let state = encoding.map_or(State::Ascii, State::of);
-        Ok(Self { reader, ahead, taken, is_read: is_whole, state, setting, warning: None })
+        let reader = Self { reader, ahead, taken, is_read: is_whole, state, setting, warning: None };
+        Ok((reader, Opening { text, is_whole }))
     }
 
     /// What the sender should know.

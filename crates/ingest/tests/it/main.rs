@@ -3,6 +3,7 @@
 
 mod formats;
 mod records;
+mod separators;
 mod sorting;
 mod text;
 
