@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::Rejects;
+
 /// What stopped an ingest.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,6 +57,14 @@ pub enum Error {
     TooManyRows {
         /// How many are allowed.
         max: u64,
+    },
+    /// So many rows were refused that the rest of the file was not read.
+    #[error("stopped after {max} refused rows")]
+    TooManyRejects {
+        /// How many were refused.
+        max: u64,
+        /// Those that were refused so far.
+        rejects: Box<Rejects>,
     },
     /// The first record names some columns of the dataset, but not exactly all.
     #[error("the header does not fit the dataset: expected {expected}; found {found}")]
@@ -124,6 +134,7 @@ impl Error {
             Self::TooLarge { .. } | Self::RatioTooHigh { .. } => "too-large",
             Self::RecordTooLong { .. } => "record-too-long",
             Self::TooManyRows { .. } => "too-many-rows",
+            Self::TooManyRejects { .. } => "too-many-rejects",
             Self::HeaderMismatch { .. } => "header-mismatch",
             Self::HeaderMissing { .. } => "header-missing",
             Self::WrongSeparator { .. } => "wrong-separator",

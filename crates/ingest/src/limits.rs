@@ -16,6 +16,8 @@ pub struct Limits {
     pub record_bytes_max: usize,
     /// Rows in one file.
     pub rows_max: u64,
+    /// Rejects after which the rest of the file is not read, unless the dataset allows more.
+    pub rejects_max: u64,
     /// Rejects that the report keeps; all are counted.
     pub report_rows_max: u64,
     /// Memory for sorting.
@@ -30,6 +32,7 @@ impl Default for Limits {
             unpacked_ratio_max: 100,
             record_bytes_max: 1 << 20,
             rows_max: 10_000_000_000,
+            rejects_max: 1_000_000,
             report_rows_max: 10_000,
             sort_memory_bytes: 128 << 20,
         }

@@ -20,6 +20,7 @@ pub(crate) struct Typing {
     order: Vec<usize>,
     pub(crate) rows: u64,
     rows_max: u64,
+    rejects_max: u64,
     /// Whether the first record named the columns.
     pub(crate) header: bool,
     pub(crate) rejects: Rejects,
@@ -39,6 +40,7 @@ impl Typing {
             order: Vec::new(),
             rows: 0,
             rows_max: limits.rows_max,
+            rejects_max: limits.rejects_max.max(dataset.guards.max_rejects.saturating_add(1)),
             header: false,
             rejects: Rejects::new(report, limits.report_rows_max),
             sort: Sort::new(work_dir, limits.sort_memory_bytes),
@@ -62,6 +64,9 @@ impl Typing {
                     Ok(()) => self.keep(&key, &rest, record.line).await?,
                     Err((at, reason)) => self.refuse(&record, at, &reason)?,
                 }
+                if self.rejects.count() >= self.rejects_max {
+                    return Err(self.stop());
+                }
             }
             self.progress.set_rows(self.rows, self.rejects.count());
             if !self.has_room {
@@ -70,6 +75,15 @@ impl Typing {
         }
         self.rejects.flush().map_err(Error::Work)?;
         Ok(self)
+    }
+
+    /// Ends the ingest for the number of rejects.
+    fn stop(mut self) -> Error {
+        self.progress.set_rows(self.rows, self.rejects.count());
+        if let Err(error) = self.rejects.flush() {
+            return Error::Work(error);
+        }
+        Error::TooManyRejects { max: self.rejects.count(), rejects: Box::new(self.rejects) }
     }
 
     /// Once rows go to the disk it is known how much room a byte of the file takes there: a file that will not fit is

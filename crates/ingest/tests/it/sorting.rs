@@ -80,15 +80,29 @@ async fn a_refused_file_gives_out_no_rows() {
 }
 
 #[tokio::test]
-async fn ten_million_refused_rows_are_counted_and_a_few_are_kept() {
+async fn a_file_is_read_up_to_a_million_refused_rows() {
     let mut case = with("");
     (case.limits.report_rows_max, case.chunk_bytes) = (5, 1 << 16);
-    let rejects = case.run("a,x,\n".repeat(10_000_000).as_bytes()).await.unwrap().merged.rejects;
+    let file = "a,x,\n".repeat(1_100_000);
+    let error = case.ingest(file.as_bytes()).await.unwrap_err();
+    assert_eq!((error.code(), error.is_of_the_file()), ("too-many-rejects", true));
+    assert_eq!(error.to_string(), "stopped after 1000000 refused rows");
+    let ingest::Error::TooManyRejects { rejects, .. } = error else { panic!("{error}") };
     assert_eq!(
         (rejects.count(), rejects.by_code()["not_integer"], rejects.shown().len()),
-        (10_000_000, 10_000_000, 10)
+        (1_000_000, 1_000_000, 10)
     );
     assert_eq!(case.report().lines().count(), 6);
+}
+
+#[tokio::test]
+async fn a_dataset_that_allows_more_rejects_is_read_on() {
+    let mut case = with("max_rejects = 20");
+    case.limits.rejects_max = 10;
+    let rows = |count: usize| "a,x,\n".repeat(count) + "b,1,\n";
+    assert_eq!(case.run(rows(20).as_bytes()).await.unwrap().json.len(), 1);
+    let error = case.ingest(rows(30).as_bytes()).await.unwrap_err();
+    assert_eq!(error.to_string(), "stopped after 21 refused rows");
 }
 
 #[tokio::test]
