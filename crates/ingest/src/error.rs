@@ -106,7 +106,7 @@ pub enum Error {
         line: u64,
     },
     /// The disk on which rows are sorted and rejects are kept failed.
-    #[error("cannot write to the work directory")]
+    #[error("the work directory failed")]
     Work(#[source] io::Error),
     /// The disk on which rows are sorted has no room for the whole file.
     #[error("sorting takes about {needed} bytes more of the work directory, which has room for {room}")]

@@ -9,6 +9,7 @@
 //! only read again. The runs are merged in several ranges of the keys at once, if whoever takes the rows can take
 //! several.
 
+mod blocks;
 mod buffer;
 mod merge;
 mod row;

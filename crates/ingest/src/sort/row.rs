@@ -89,7 +89,7 @@ fn read_number(bytes: &[u8], at: &mut usize) -> io::Result<u64> {
 }
 
 pub(super) fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a row that was put aside is damaged")
+    io::Error::new(io::ErrorKind::InvalidData, "a sorted run is damaged")
 }
 
 /// The first eight bytes of a key as a number that sorts as they do.

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::blocks::{Blocks, Checksums};
 use super::buffer::Buffer;
 use super::row::{Head, RowRef, damaged};
 
@@ -28,8 +29,7 @@ pub(crate) struct Scratch {
 /// Rows in key order.
 #[derive(Debug)]
 pub(crate) struct Run {
-    file: Arc<File>,
-    place: Range<u64>,
+    blocks: Arc<Blocks>,
     index: Index,
     last_key: Vec<u8>,
 }
@@ -81,11 +81,13 @@ impl Scratch {
             return self.write(bytes, index_bytes, |write| buffer.try_for_each(write));
         }
         let start = self.given.fetch_add(bytes, Ordering::Relaxed);
+        let mut checksums = Checksums::new(start);
+        checksums.add(buffer.bytes());
         self.file.write_all_at(buffer.bytes(), start)?;
         let mut index = Index::default();
         buffer.marks(index_bytes).for_each(|(key, at)| index.push(key, start + at));
         let last_key = buffer.last_key().unwrap_or_default().to_vec();
-        Ok(Run { file: self.file.clone(), place: start..start + bytes, index, last_key })
+        Ok(self.run(checksums, index, last_key))
     }
 
     /// Writes a run of what `rows` hands to its argument, `bytes` in all, with an entry in the index about every
@@ -97,8 +99,12 @@ impl Scratch {
         rows: impl FnOnce(&mut dyn FnMut(RowRef<'_>) -> io::Result<()>) -> io::Result<()>,
     ) -> io::Result<Run> {
         let start = self.given.fetch_add(bytes, Ordering::Relaxed);
-        let mut writer =
-            Writer { file: &self.file, piece: Vec::with_capacity(WRITE_BYTES + (64 << 10)), end: start };
+        let mut writer = Writer {
+            file: &self.file,
+            piece: Vec::with_capacity(WRITE_BYTES + (64 << 10)),
+            end: start,
+            checksums: Checksums::new(start),
+        };
         let (mut index, mut last_key, mut next_entry) = (Index::default(), Vec::new(), start);
         rows(&mut |row| {
             let place = writer.place();
@@ -114,7 +120,11 @@ impl Scratch {
         if writer.end != start + bytes {
             return Err(damaged());
         }
-        Ok(Run { file: self.file.clone(), place: start..writer.end, index, last_key })
+        Ok(self.run(writer.checksums, index, last_key))
+    }
+
+    fn run(&self, checksums: Checksums, index: Index, last_key: Vec<u8>) -> Run {
+        Run { blocks: Arc::new(Blocks::new(self.file.clone(), checksums.finish())), index, last_key }
     }
 }
 
@@ -122,6 +132,7 @@ struct Writer<'a> {
     file: &'a File,
     piece: Vec<u8>,
     end: u64,
+    checksums: Checksums,
 }
 
 impl Writer<'_> {
@@ -136,6 +147,7 @@ impl Writer<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.checksums.add(&self.piece);
         self.file.write_all_at(&self.piece, self.end)?;
         self.end += self.piece.len() as u64;
         self.piece.clear();
@@ -145,13 +157,17 @@ impl Writer<'_> {
 
 impl Run {
     /// Takes in a run that comes behind it, in the file and in the order of the keys; otherwise gives it back.
-    pub(crate) fn join(&mut self, next: Self) -> Option<Self> {
-        let is_next = Arc::ptr_eq(&self.file, &next.file) && self.place.end == next.place.start;
+    pub(crate) fn join(&mut self, mut next: Self) -> Option<Self> {
         let in_order = next.index.keys().next().is_some_and(|first| self.last_key.as_slice() <= first);
-        if !is_next || !in_order {
+        if !in_order || !self.blocks.are_before(&next.blocks) {
             return Some(next);
         }
-        self.place.end = next.place.end;
+        // Nobody reads a run while others are still written.
+        let Some((blocks, others)) = Arc::get_mut(&mut self.blocks).zip(Arc::get_mut(&mut next.blocks))
+        else {
+            return Some(next);
+        };
+        blocks.append(others);
         self.index.append(&next.index);
         self.last_key = next.last_key;
         None
@@ -163,7 +179,8 @@ impl Run {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.place.end - self.place.start
+        let place = self.blocks.place();
+        place.end - place.start
     }
 
     pub(crate) fn last_key(&self) -> &[u8] {
@@ -177,18 +194,19 @@ impl Run {
         to: Option<&[u8]>,
         buffer_bytes: usize,
     ) -> io::Result<RunReader> {
-        let start = from.map_or(Ok(self.place.start), |key| self.place_of(key))?;
-        let end = to.map_or(Ok(self.place.end), |key| self.place_of(key))?;
-        RunReader::open(self.file.clone(), start..end, buffer_bytes)
+        let place = self.blocks.place();
+        let start = from.map_or(Ok(place.start), |key| self.place_of(key))?;
+        let end = to.map_or(Ok(place.end), |key| self.place_of(key))?;
+        RunReader::open(self.blocks.clone(), start..end, buffer_bytes)
     }
 
     /// Where the first row stands that is not below a key.
     fn place_of(&self, key: &[u8]) -> io::Result<u64> {
         let entries = &self.index.entries;
         let behind = self.partition_point(key);
-        let Some(before) = behind.checked_sub(1) else { return Ok(self.place.start) };
-        let end = entries.get(behind).map_or(self.place.end, |entry| entry.1);
-        let mut rows = RunReader::open(self.file.clone(), entries[before].1..end, 64 << 10)?;
+        let Some(before) = behind.checked_sub(1) else { return Ok(self.blocks.place().start) };
+        let end = entries.get(behind).map_or_else(|| self.blocks.place().end, |entry| entry.1);
+        let mut rows = RunReader::open(self.blocks.clone(), entries[before].1..end, 64 << 10)?;
         while rows.row().is_some_and(|row| row.key < key) {
             rows.advance()?;
         }
@@ -209,7 +227,7 @@ impl Run {
 /// Reads rows one after the other.
 #[derive(Debug)]
 pub(crate) struct RunReader {
-    file: Arc<File>,
+    blocks: Arc<Blocks>,
     /// What is not yet read.
     left: Range<u64>,
     buffer_bytes: usize,
@@ -221,8 +239,8 @@ pub(crate) struct RunReader {
 }
 
 impl RunReader {
-    fn open(file: Arc<File>, place: Range<u64>, buffer_bytes: usize) -> io::Result<Self> {
-        let mut reader = Self { file, left: place, buffer_bytes, buffer: Vec::new(), at: 0, head: None };
+    fn open(blocks: Arc<Blocks>, place: Range<u64>, buffer_bytes: usize) -> io::Result<Self> {
+        let mut reader = Self { blocks, left: place, buffer_bytes, buffer: Vec::new(), at: 0, head: None };
         reader.find()?;
         Ok(reader)
     }
@@ -261,17 +279,82 @@ impl RunReader {
 
     /// Sees to it that so many bytes are in the buffer, or all that there are.
     fn have(&mut self, bytes: usize) -> io::Result<()> {
-        if self.buffer.len() - self.at >= bytes || self.left.is_empty() {
-            return Ok(());
+        while self.buffer.len() - self.at < bytes && !self.left.is_empty() {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+            let more = self.buffer_bytes.max(bytes).saturating_sub(self.buffer.len());
+            let end = self.blocks.read(self.left.start, more, &mut self.buffer)?;
+            // The last block may hold rows of the next range.
+            let beyond = usize::try_from(end.saturating_sub(self.left.end)).map_err(|_| damaged())?;
+            self.buffer.truncate(self.buffer.len() - beyond);
+            self.left.start = end.min(self.left.end);
         }
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        let kept = self.buffer.len();
-        let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX);
-        let more = self.buffer_bytes.max(bytes).saturating_sub(kept).max(1).min(left);
-        self.buffer.resize(kept + more, 0);
-        self.file.read_exact_at(&mut self.buffer[kept..], self.left.start)?;
-        self.left.start += more as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of about 50 bytes, as many as fill a few blocks.
+    fn buffer(first: u32, turned: bool) -> Buffer {
+        let mut buffer = Buffer::new(1 << 20);
+        for at in 0..500 {
+            let key = first + if turned { 499 - at } else { at };
+            buffer.push(&key.to_be_bytes(), &[b'x'; 43], 1);
+        }
+        buffer.sort();
+        buffer
+    }
+
+    /// A run of two that were joined, one of which was written row by row.
+    fn run(scratch: &Scratch) -> Run {
+        let mut run = scratch.write_buffer(&buffer(0, false), 4096).unwrap();
+        assert!(run.join(scratch.write_buffer(&buffer(500, true), 4096).unwrap()).is_none());
+        run
+    }
+
+    fn keys(run: &Run, from: Option<u32>, to: Option<u32>) -> io::Result<Vec<u32>> {
+        let (from, to) = (from.map(u32::to_be_bytes), to.map(u32::to_be_bytes));
+        let mut reader =
+            run.read(from.as_ref().map(|key| &key[..]), to.as_ref().map(|key| &key[..]), 8 << 10)?;
+        let mut keys = Vec::new();
+        while let Some(row) = reader.row() {
+            assert_eq!(row.rest, [b'x'; 43]);
+            keys.push(u32::from_be_bytes(row.key.try_into().unwrap()));
+            reader.advance()?;
+        }
+        Ok(keys)
+    }
+
+    #[test]
+    fn a_range_of_a_run_is_read_from_any_row_to_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(&Scratch::new(dir.path()).unwrap());
+        assert!(run.bytes() > 40_000);
+        assert_eq!(keys(&run, None, None).unwrap(), (0..1000).collect::<Vec<_>>());
+        for from in (0..1000).step_by(83) {
+            for to in (from..1000).step_by(97) {
+                assert_eq!(keys(&run, Some(from), Some(to)).unwrap(), (from..to).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_rots_is_an_error_and_never_a_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(dir.path()).unwrap();
+        let run = run(&scratch);
+        for place in (0..run.bytes()).step_by(61) {
+            let mut byte = [0];
+            scratch.file.read_exact_at(&mut byte, place).unwrap();
+            scratch.file.write_all_at(&[byte[0] ^ 0x10], place).unwrap();
+            let error = keys(&run, None, None).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {place}");
+            scratch.file.write_all_at(&byte, place).unwrap();
+        }
+        scratch.file.set_len(run.bytes() - 1).unwrap();
+        assert!(keys(&run, None, None).is_err());
     }
 }
