@@ -1,7 +1,7 @@
 //! Which byte separates the fields of a file, seen from its beginning.
 
 use csv::ByteRecord;
-use dataset::{Dataset, Schema, Separator};
+use dataset::{Column, Dataset, Schema, Separator};
 
 use crate::Error;
 use crate::header;
@@ -20,6 +20,8 @@ struct Fit {
     names: usize,
     /// How many records have as many fields as there are columns.
     records: usize,
+    /// How many of them are rows, as far as a header does not order the columns.
+    rows: usize,
 }
 
 /// The separator of a file: the one that the dataset sets, or the one that fits best.
@@ -65,10 +67,19 @@ fn fit(opening: &Opening, separator: u8, schema: &Schema) -> Fit {
         records.pop();
     }
     let columns = schema.columns();
+    records.retain(|record| record.as_slice() != b"\r");
     let has_name = |first: &ByteRecord, name: &str| first.iter().any(|field| header::is_name(field, name));
     let names = |first: &ByteRecord| columns.iter().filter(|column| has_name(first, &column.name)).count();
-    Fit {
-        names: records.first().map_or(0, names),
-        records: records.iter().filter(|record| record.len() == columns.len()).count(),
-    }
+    let names = records.first().map_or(0, names);
+    records.retain(|record| record.len() == columns.len());
+    let rows = records.iter().filter(|record| is_row(schema, record)).count();
+    Fit { names, records: records.len(), rows }
+}
+
+fn is_row(schema: &Schema, record: &ByteRecord) -> bool {
+    let is_value = |(field, column): (&[u8], &Column)| {
+        // The CR of a line's end belongs to no field.
+        str::from_utf8(field).is_ok_and(|text| column.parse(text.trim_end_matches('\r')).is_ok())
+    };
+    record.iter().zip(schema.columns()).all(is_value)
 }

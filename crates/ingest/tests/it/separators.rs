@@ -41,6 +41,12 @@ async fn rows_with_a_wrong_number_of_fields_do_not_hide_the_separator() {
 }
 
 #[tokio::test]
+async fn of_two_separators_that_divide_the_rows_alike_the_one_with_valid_rows_counts() {
+    let outcome = with("").run(b"a,b,c;1;\nd,e,f;2;2024-01-01\n").await.unwrap();
+    assert_eq!((outcome.json.len(), outcome.rejects().as_str()), (2, ""));
+}
+
+#[tokio::test]
 async fn the_names_of_the_columns_show_the_separator_of_a_header_that_does_not_fit() {
     let error = with("").ingest(b"code;stock;end\na;1;\n").await.unwrap_err();
     insta::assert_snapshot!(chain(&error), @"the header does not fit the dataset: expected code, stock, until; found code, stock, end");
