@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod formats;
+mod forms;
 mod records;
 mod separators;
 mod sorting;
