@@ -100,14 +100,34 @@ pub(crate) fn of_text(
     }
 }
 
-/// Whether bytes are UTF-8, or were before a few of them were damaged: other encodings hardly ever look like it.
+/// Whether bytes are UTF-8, or were before a few of them were damaged.
 fn is_utf8(bytes: &[u8]) -> bool {
-    let (mut characters, mut damaged) = (0, 0);
-    for chunk in bytes.utf8_chunks() {
-        characters += chunk.valid().chars().filter(|character| !character.is_ascii()).count();
-        damaged += usize::from(!chunk.invalid().is_empty());
+    let counts = Utf8Counts::of(bytes);
+    counts.damaged == 0 || counts.characters > counts.damaged
+}
+
+/// Whether bytes hold more characters in UTF-8 than anything else beside ASCII: other encodings hardly ever look like it.
+pub(crate) fn has_utf8(bytes: &[u8]) -> bool {
+    let counts = Utf8Counts::of(bytes);
+    counts.characters > counts.damaged
+}
+
+struct Utf8Counts {
+    /// Characters that are not ASCII.
+    characters: usize,
+    /// Places that are not UTF-8.
+    damaged: usize,
+}
+
+impl Utf8Counts {
+    fn of(bytes: &[u8]) -> Self {
+        let mut counts = Self { characters: 0, damaged: 0 };
+        for chunk in bytes.utf8_chunks() {
+            counts.characters += chunk.valid().chars().filter(|character| !character.is_ascii()).count();
+            counts.damaged += usize::from(!chunk.invalid().is_empty());
+        }
+        counts
     }
-    damaged == 0 || characters > damaged
 }
 
 /// UTF-16 is known by its zero bytes, one in two for the characters of ASCII.

@@ -96,6 +96,12 @@ pub enum Error {
         /// The encoding that the file seems to have.
         found: &'static str,
     },
+    /// The text was taken to be in one encoding, and a later part of it is UTF-8.
+    #[error("the text is partly {guessed} and partly UTF-8; the setting `encoding` decides for one")]
+    MixedEncodings {
+        /// The encoding in which it was read.
+        guessed: &'static str,
+    },
     /// No line ends with LF, and CR stands where lines end.
     #[error("lines end with CR: send the file with LF or CRLF")]
     CarriageReturns,
@@ -139,6 +145,7 @@ impl Error {
             Self::HeaderMissing { .. } => "header-missing",
             Self::WrongSeparator { .. } => "wrong-separator",
             Self::WrongEncoding { .. } => "wrong-encoding",
+            Self::MixedEncodings { .. } => "mixed-encodings",
             Self::CarriageReturns => "carriage-returns",
             Self::Work(_) => "work-directory",
             Self::NoRoom { .. } => "no-space",
@@ -187,6 +194,8 @@ pub(crate) enum Fault {
     Unpack { format: &'static str, source: io::Error },
     #[error("trailing data")]
     TrailingData { format: &'static str, is_zeros: bool },
+    #[error("mixed encodings")]
+    MixedEncodings { guessed: &'static str },
     #[error("wrong encoding")]
     WrongEncoding { expected: &'static str, found: &'static str },
     #[error("record too long")]
@@ -212,6 +221,7 @@ impl Fault {
             Self::Unsupported(name) => Error::Unsupported(name),
             Self::Unpack { format, source } => Error::Unpack { format, source },
             Self::TrailingData { format, is_zeros } => Error::TrailingData { format, is_zeros },
+            Self::MixedEncodings { guessed } => Error::MixedEncodings { guessed },
             Self::WrongEncoding { expected, found } => Error::WrongEncoding { expected, found },
             Self::RecordTooLong { max } => Error::RecordTooLong { line, max },
         }

@@ -13,6 +13,7 @@ use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::encoding::{self, Warning};
+use crate::error::Fault;
 use crate::{Error, format};
 
 /// How much is read ahead: of the beginning, and where an encoding is guessed.
@@ -161,7 +162,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Text<R> {
                         return Poll::Ready(Ok(()));
                     }
                     ready!(this.poll_ahead(cx, DECODE_BYTES))?;
-                    this.decode();
+                    this.decode()?;
                 }
             }
         }
@@ -171,10 +172,18 @@ impl<R: AsyncRead + Unpin> AsyncRead for Text<R> {
 
 impl<R> Text<R> {
     /// Decodes what was read ahead.
-    fn decode(&mut self) {
-        let State::Decoding(decoding) = &mut self.state else { return };
-        decoding.decode(&self.ahead[self.taken..], self.is_read);
+    fn decode(&mut self) -> Result<(), Fault> {
+        let State::Decoding(decoding) = &mut self.state else { return Ok(()) };
+        let bytes = &self.ahead[self.taken..];
+        // One stray byte may have decided, long before the first character of a text in UTF-8.
+        if let Some(Warning::GuessedEncoding(guessed)) = self.warning
+            && encoding::has_utf8(bytes)
+        {
+            return Err(Fault::MixedEncodings { guessed });
+        }
+        decoding.decode(bytes, self.is_read);
         self.taken = self.ahead.len();
+        Ok(())
     }
 }
 

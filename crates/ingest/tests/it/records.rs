@@ -1,5 +1,7 @@
 //! CSV as it comes: headers, line ends, quotes, and rows that are refused with the line on which they stand.
 
+use proptest::prelude::*;
+
 use crate::{Case, ITEMS, chain};
 
 #[tokio::test]
@@ -214,6 +216,30 @@ async fn a_file_whose_lines_end_with_cr_is_refused_by_name() {
         case.chunk_bytes = 1 << 16;
         let error = case.ingest(file.as_bytes()).await.unwrap_err();
         assert_eq!(error.code(), "carriage-returns", "{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_get_an_answer(
+        file in proptest::collection::vec(
+            proptest::sample::select(vec![
+                &b"a"[..], b"1", b",", b";", b"\"", b"\r", b"\n", b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"\xc3\xa4", b"\xfc",
+                b"\xd8", b"code,stock,until", b"2024-01-01", b"{", b"<",
+            ]),
+            0..60,
+        ),
+        encoding in proptest::sample::select(vec!["auto", "utf-8", "utf-16be", "windows-1252", "shift_jis"]),
+        chunk_bytes in 1usize..50,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut case = Case::new(&format!("{ITEMS}\nmax_rejects = 1000\nencoding = \"{encoding}\""));
+        case.chunk_bytes = chunk_bytes;
+        let answer = runtime.block_on(case.run(&file.concat())).map(|outcome| outcome.json);
+        prop_assert!(answer.as_ref().err().is_none_or(ingest::Error::is_of_the_file), "{answer:?}");
+        case.chunk_bytes = 1000;
+        let whole = runtime.block_on(case.run(&file.concat())).map(|outcome| outcome.json);
+        prop_assert_eq!(answer.map_err(|error| error.to_string()), whole.map_err(|error| error.to_string()));
     }
 }
 

@@ -89,6 +89,20 @@ async fn the_first_bytes_that_are_not_ascii_decide_wherever_they_stand() {
 }
 
 #[tokio::test]
+async fn utf8_behind_a_guess_is_refused() {
+    let ascii: String = (0..40_000).map(|n| format!("{n:08},1,\n")).collect();
+    let file = [b"M\xfcller,1,\n", ascii.as_bytes(), "Café,1,\n".as_bytes()].concat();
+    let mut case = with("");
+    case.chunk_bytes = 1 << 16;
+    let error = case.ingest(&file).await.unwrap_err();
+    assert_eq!((error.code(), error.is_of_the_file()), ("mixed-encodings", true));
+    insta::assert_snapshot!(chain(&error), @"the text is partly windows-1252 and partly UTF-8; the setting `encoding` decides for one");
+    let mut case = with("encoding = \"utf-8\"");
+    case.chunk_bytes = 1 << 16;
+    assert_eq!(case.run(&file).await.unwrap().merged.rejects.count(), 1);
+}
+
+#[tokio::test]
 async fn damaged_utf8_stays_utf8_and_its_rows_are_rejects() {
     let outcome = with("").run("ä,1,\nö,2,\n".as_bytes()).await.unwrap();
     assert_eq!(outcome.json.len(), 2);
