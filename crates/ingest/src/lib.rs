@@ -5,9 +5,10 @@
 //! everything that comes from outside has a limit. This crate knows neither HTTP nor a database, so the same code
 //! checks a file on a laptop and on a server.
 //!
-//! The way of the bytes: `source` (count, hash, unpack), `records` (CSV), `rows` (types and rejects), `sort` (key
-//! order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace the dataset?). [`ingest()`] goes the first
-//! part of it.
+//! The way of the bytes: `source` (count, hash, unpack), `text` (UTF-8), `records` (CSV, with `quoting` beside it),
+//! `rows` (types and rejects), `sort` (key order), [`SortedRows`] (duplicates, batches), [`Refusal`] (may this replace
+//! the dataset?). [`ingest()`] goes the first part of it. What a file is like is seen from its beginning by `format`,
+//! `encoding`, `separator` and `header`.
 
 mod encoding;
 mod error;
