@@ -31,7 +31,7 @@ const ROWS: [&str; 2] =
 
 #[tokio::test]
 async fn a_byte_order_mark_says_the_encoding() {
-    for file in [FILE, &format!("\u{feff}{FILE}"), &format!("\u{feff}\u{feff}{FILE}")] {
+    for file in [FILE, &format!("\u{feff}{FILE}"), &format!("\u{feff}\u{feff}\u{feff}{FILE}")] {
         assert_eq!(json(&mut with(""), file.as_bytes()).await, ROWS);
     }
     let marked = format!("\u{feff}{FILE}");
