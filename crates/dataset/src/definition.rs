@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::column::WrittenColumn;
 use crate::schema::KEY_TEXT_MAX;
@@ -28,6 +29,18 @@ pub struct Dataset {
     pub guards: Guards,
     /// How many previous versions stay for a rollback.
     pub keep_versions: u32,
+}
+
+impl Dataset {
+    /// Hash of everything that decides which rows a file becomes: the same bytes make the same version only under the
+    /// same definition.
+    pub fn definition_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        // A schema always has a JSON form.
+        hash.update(serde_json::to_vec(&self.schema).unwrap_or_default());
+        hash.update(format!("{:?} {:?}", self.duplicates, self.format));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// What becomes of a key that comes twice with different values; identical rows always become one.

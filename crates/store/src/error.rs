@@ -8,11 +8,36 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody else is changing the dataset.
-    #[error("another load of `{dataset}` is running")]
+    /// Another publisher holds the dataset's lock.
+    #[error("another updater is changing `{dataset}`{}", held_by(holder.as_ref()))]
     Busy {
         /// The dataset.
         dataset: String,
+        /// The load that holds the lock, where that is known.
+        holder: Option<LockHolder>,
+    },
+    /// The dataset's lock was lost while it was needed: its connection broke, or what it protects was replaced.
+    #[error("the lock of `{dataset}` was lost: {why}")]
+    LockLost {
+        /// The dataset.
+        dataset: String,
+        /// How it was lost.
+        why: String,
+    },
+    /// The swap was sent, and the store did not say whether it happened.
+    #[error("the store vanished during the swap: it is not known whether version {version} is live")]
+    OutcomeUnknown {
+        /// The version that was to become live.
+        version: u32,
+        /// What went wrong.
+        #[source]
+        source: Box<Error>,
+    },
+    /// All version numbers are used up.
+    #[error("no version number is left above {newest}: remove what has that number")]
+    NoVersionNumber {
+        /// The highest number that is there.
+        newest: u32,
     },
     /// The store cannot be reached, or does not answer in time.
     #[error("the store is not available")]
@@ -56,7 +81,24 @@ pub enum Error {
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The load that holds a dataset's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// The host of its updater.
+    pub host: String,
+    /// Its id.
+    pub load: String,
+}
+
+fn held_by(holder: Option<&LockHolder>) -> String {
+    holder.map_or_else(String::new, |holder| format!(" (load {} on host {})", holder.load, holder.host))
+}
+
 impl Error {
+    pub(crate) fn lock_lost(dataset: &str, why: impl Into<String>) -> Self {
+        Self::LockLost { dataset: dataset.to_owned(), why: why.into() }
+    }
+
     pub(crate) fn corrupt(what: impl std::fmt::Display) -> Self {
         Self::Corrupt(format!("{what}"))
     }
@@ -82,4 +124,10 @@ impl From<tokio::task::JoinError> for Error {
     fn from(error: tokio::task::JoinError) -> Self {
         Self::Other(error.into())
     }
+}
+
+/// An error with its causes, for a log and for all who wait for the same.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -5,92 +5,23 @@
 //! they keep the entries.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use chrono::{DateTime, SubsecRound, Utc};
-use dataset::Schema;
-use serde::{Deserialize, Serialize};
+use dataset::Dataset;
 
-/// The state of a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Rows are being staged.
-    Loading,
-    /// All rows are staged and verified.
-    Staged,
+use crate::version::{Counts, Entry, NewLoad, NewVersion, State, host, now};
+use crate::{Error, Result};
+
+/// What a store really holds of a dataset, beside its ledger.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
     /// What readers see.
-    Live,
-    /// No longer live, and there for a rollback.
-    Kept,
-    /// Rolled back from: never picked again by itself.
-    Withdrawn,
-    /// No longer there.
-    Dropped,
-    /// Given up before it was published.
-    Failed,
-}
-
-/// What is remembered of a version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its number; numbers only grow.
-    pub version: u32,
-    /// Its state.
-    pub state: State,
-    /// Rows in it.
-    pub rows: u64,
-    /// Rows of its file that were refused.
-    pub rejected: u64,
-    /// Rows of its file that were left out for their key.
-    pub duplicates: u64,
-    /// Bytes of its file, as they came.
-    pub bytes: u64,
-    /// SHA-256 of these bytes, in hexadecimal.
-    pub sha256: String,
-    /// Where the file came from, as its sender named it.
-    pub source: String,
-    /// Whether it passed the shrink guard by force.
-    pub forced: bool,
-    /// When its staging began.
-    pub started_at: DateTime<Utc>,
-    /// When it first became live.
-    pub published_at: Option<DateTime<Utc>>,
-    /// Why it failed or was withdrawn.
-    pub reason: Option<String>,
-    /// The number of the swap by which it became live last; such numbers only grow. 0 before the first.
-    #[serde(default)]
-    pub swap: u64,
-    /// Its columns.
-    pub schema: Arc<Schema>,
-}
-
-/// What is known of a version before its rows are staged.
-#[derive(Debug, Clone)]
-pub struct NewVersion {
-    /// Its columns.
-    pub schema: Arc<Schema>,
-    /// SHA-256 of its file.
-    pub sha256: String,
-    /// Bytes of its file.
-    pub bytes: u64,
-    /// Where the file came from.
-    pub source: String,
-    /// Whether it passed the shrink guard by force.
-    pub forced: bool,
-    /// How many versions before it stay once it is live.
-    pub keep_versions: u32,
-}
-
-/// What was counted while the rows were staged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// Rows that were sent.
-    pub rows: u64,
-    /// Rows of the file that were refused.
-    pub rejected: u64,
-    /// Rows of the file that were left out for their key.
-    pub duplicates: u64,
+    pub(crate) live: Option<u32>,
+    /// Other versions whose rows are there and are proven to be ours.
+    pub(crate) present: Vec<u32>,
+    /// Numbers whose name is taken, by whatever.
+    pub(crate) taken: BTreeSet<u32>,
+    /// Versions whose loads are alive and hold no lock: they are still receiving their files.
+    pub(crate) receiving: BTreeSet<u32>,
 }
 
 /// The entries of one dataset, oldest first.
@@ -101,6 +32,7 @@ pub(crate) struct Ledger {
     changed: BTreeSet<u32>,
     /// The highest version whose rows were seen, whether or not it has an entry.
     seen_max: u32,
+    taken: BTreeSet<u32>,
 }
 
 impl Ledger {
@@ -127,16 +59,54 @@ impl Ledger {
         self.entries.iter().find(|entry| entry.state == State::Live)
     }
 
-    /// The entries that changed since this was last asked.
+    /// The version that is live, or was until somebody took its rows away.
+    pub(crate) fn last_live(&self) -> Option<&Entry> {
+        let was_live = self.entries.iter().filter(|entry| entry.live_swap > 0);
+        self.live().or_else(|| was_live.max_by_key(|entry| entry.live_swap))
+    }
+
+    /// A published version whose load began after that of `version`.
+    pub(crate) fn published_after(&self, version: u32) -> Option<&Entry> {
+        self.entries.iter().rev().find(|entry| entry.version > version && entry.published_at.is_some())
+    }
+
+    /// The withdrawn version with this content; its rows may be gone.
+    pub(crate) fn withdrawn(&self, sha256: &str, definition_hash: &str) -> Option<&Entry> {
+        let withdrawn = self.entries.iter().filter(|entry| entry.withdrawn_at.is_some());
+        withdrawn.rev().find(|entry| entry.is_content(sha256, definition_hash))
+    }
+
+    /// The entries that changed since this was last called.
     pub(crate) fn take_changed(&mut self) -> Vec<Entry> {
         let changed = std::mem::take(&mut self.changed);
         self.entries.iter().filter(|entry| changed.contains(&entry.version)).cloned().collect()
     }
 
-    /// Enters a new version, whose number is above all that were ever seen.
-    pub(crate) fn begin(&mut self, new: NewVersion) -> u32 {
-        let version = self.entries.last().map_or(0, |entry| entry.version).max(self.seen_max) + 1;
-        self.entries.push(Entry {
+    /// Takes note of the highest number that is in use without an entry, and of all names that are taken.
+    pub(crate) fn see_names(&mut self, newest: u32, taken: BTreeSet<u32>) {
+        (self.seen_max, self.taken) = (newest, taken);
+    }
+
+    /// The next number: above all that were ever seen, and none whose name is taken.
+    pub(crate) fn next_version(&self) -> Result<u32> {
+        let newest = self.entries.last().map_or(0, |entry| entry.version).max(self.seen_max);
+        let mut numbers = (1..=u32::MAX - newest).map(|step| newest + step);
+        numbers.find(|number| !self.taken.contains(number)).ok_or(Error::NoVersionNumber { newest })
+    }
+
+    /// Enters a version whose rows are about to be staged. It has the number that its load reserved, unless a load that
+    /// began later was published, or something else took the name.
+    pub(crate) fn stage(&mut self, reserved: Option<u32>, new: NewVersion) -> Result<u32> {
+        let usable =
+            |version: &u32| self.published_after(*version).is_none() && !self.taken.contains(version);
+        let version = match reserved.filter(usable) {
+            Some(version) => version,
+            None => self.next_version()?,
+        };
+        let before = reserved.and_then(|reserved| self.get(reserved)).cloned();
+        let (load, started_at) =
+            before.map_or_else(|| (String::new(), now()), |before| (before.load, before.started_at));
+        let entry = Entry {
             version,
             state: State::Loading,
             rows: 0,
@@ -144,16 +114,49 @@ impl Ledger {
             duplicates: 0,
             bytes: new.bytes,
             sha256: new.sha256,
+            definition_hash: new.definition_hash,
             source: new.source,
+            load,
+            host: host(),
             forced: new.forced,
-            started_at: now(),
+            started_at,
             published_at: None,
+            withdrawn_at: None,
             reason: None,
             swap: 0,
+            live_swap: 0,
             schema: new.schema,
-        });
+        };
+        if let Some(reserved) = reserved.filter(|reserved| *reserved != version) {
+            self.superseded(reserved, &format!("published by force as version {version}"));
+        }
+        self.insert(entry);
+        Ok(version)
+    }
+
+    /// Enters a load that has staged nothing so far.
+    pub(crate) fn add_unstaged(&mut self, entry: Entry) {
+        if self.get(entry.version).is_none() {
+            self.insert(entry);
+        }
+    }
+
+    /// Enters the live version again whose entry is gone.
+    pub(crate) fn rebuild(&mut self, version: u32, dataset: &Dataset, rows: u64) {
+        let load = NewLoad { id: String::new(), source: "rebuilt from the live rows".into() };
+        let entry = Entry { rows, ..Entry::reserved(version, dataset, &load) };
+        self.insert(entry);
+        self.see_live(Some(version));
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let version = entry.version;
+        let at = self.entries.partition_point(|other| other.version < version);
+        match self.entries.get_mut(at).filter(|other| other.version == version) {
+            Some(there) => *there = entry,
+            None => self.entries.insert(at, entry),
+        }
         self.changed.insert(version);
-        version
     }
 
     pub(crate) fn staged(&mut self, version: u32, counts: Counts) {
@@ -165,8 +168,16 @@ impl Ledger {
     }
 
     pub(crate) fn failed(&mut self, version: u32, reason: &str) {
+        self.end(version, State::Failed, reason);
+    }
+
+    pub(crate) fn superseded(&mut self, version: u32, reason: &str) {
+        self.end(version, State::Superseded, reason);
+    }
+
+    fn end(&mut self, version: u32, state: State, reason: &str) {
         self.change(version, |entry| {
-            entry.state = State::Failed;
+            entry.state = state;
             entry.reason = Some(reason.to_owned());
         });
     }
@@ -174,7 +185,7 @@ impl Ledger {
     /// Numbers the swap that is to come. It is written before the swap, so that whoever sees the version live can tell
     /// this time from an earlier one, and a server that is behind from one on which somebody rolled back.
     pub(crate) fn announce(&mut self, version: u32) {
-        let last = self.entries.iter().map(|entry| entry.swap).max().unwrap_or(0);
+        let last = self.entries.iter().map(|entry| entry.swap.max(entry.live_swap)).max().unwrap_or(0);
         self.change(version, |entry| entry.swap = last + 1);
     }
 
@@ -184,14 +195,22 @@ impl Ledger {
             let withdrawn = version < before;
             self.change(before, |entry| {
                 entry.state = if withdrawn { State::Withdrawn } else { State::Kept };
+                entry.withdrawn_at = withdrawn.then(now);
                 entry.reason = withdrawn.then(|| format!("rolled back to version {version}"));
             });
         }
         self.change(version, |entry| {
             entry.state = State::Live;
+            entry.live_swap = entry.swap;
+            entry.withdrawn_at = None;
             entry.reason = None;
             entry.published_at.get_or_insert_with(now);
         });
+    }
+
+    /// Whether the swap of that number made the version live, whatever became of it since.
+    pub(crate) fn was_swapped(&self, version: u32, swap: u64) -> bool {
+        self.get(version).is_some_and(|entry| entry.live_swap >= swap)
     }
 
     /// Versions that are live by their entries and not by what readers see. A crash between the writing of two entries
@@ -206,16 +225,16 @@ impl Ledger {
         self.change(version, |entry| entry.state = State::Dropped);
     }
 
-    /// Puts the entries right, where `live` is what readers really see and `present` are the other versions whose rows
-    /// are there.
-    pub(crate) fn reconcile(&mut self, live: Option<u32>, present: &[u32]) {
-        self.seen_max = live.iter().chain(present).copied().max().unwrap_or(0);
-        self.see_live(live);
+    /// Puts the entries right by what the store really holds.
+    pub(crate) fn reconcile(&mut self, found: &Found) {
+        self.see_names(found.live.unwrap_or(0), found.taken.clone());
+        self.see_live(found.live);
         let states: Vec<_> = self.entries.iter().map(|entry| (entry.version, entry.state)).collect();
         for (version, state) in states {
             match state {
+                State::Loading if found.receiving.contains(&version) => {}
                 State::Loading | State::Staged => self.failed(version, "left behind by a crash"),
-                State::Kept | State::Withdrawn if !present.contains(&version) => self.dropped(version),
+                State::Kept | State::Withdrawn if !found.present.contains(&version) => self.dropped(version),
                 _ => {}
             }
         }
@@ -227,15 +246,30 @@ impl Ledger {
             // Somebody took the live rows away.
             return self.live_others(None).into_iter().for_each(|version| self.dropped(version));
         };
-        let known = self.get(live).is_some_and(|entry| entry.state == State::Live);
-        if !known || !self.live_others(Some(live)).is_empty() {
-            self.swapped(live);
+        let Some(entry) = self.get(live) else {
+            return self.swapped(live);
+        };
+        if entry.state == State::Live && self.live_others(Some(live)).is_empty() {
+            return;
         }
+        let last_live = self.entries.iter().map(|entry| entry.live_swap).max().unwrap_or(0);
+        if entry.swap <= last_live && entry.state != State::Live {
+            // Nothing announced this swap: somebody renamed tables by hand.
+            self.announce(live);
+        }
+        self.swapped(live);
     }
 
     /// Whether the rows of a version are there for nobody. What has no entry is not ours to remove.
-    pub(crate) fn is_left_over(&self, version: u32) -> bool {
-        self.get(version).is_some_and(|entry| entry.state != State::Live) && !self.stays(version)
+    pub(crate) fn is_orphan(&self, version: u32) -> bool {
+        use State::{Dropped, Failed, Superseded};
+        self.get(version).is_some_and(|entry| matches!(entry.state, Dropped | Failed | Superseded))
+    }
+
+    /// Whether a version may be discarded with its rows: it was never published.
+    pub(crate) fn is_discardable(&self, version: u32) -> bool {
+        let may_go = |entry: &Entry| !matches!(entry.state, State::Live | State::Kept | State::Withdrawn);
+        self.get(version).is_some_and(may_go)
     }
 
     /// Whether the rows of a version that is not live are to stay.
@@ -248,10 +282,11 @@ impl Ledger {
         self.stays(version)
     }
 
-    /// The versions that no longer stay when `keep` previous ones do. A withdrawn one goes before any other.
+    /// The versions that no longer stay when `keep` previous ones do: those that were live most recently stay, and a
+    /// withdrawn one goes before any other.
     pub(crate) fn expired(&self, keep: u32) -> Vec<u32> {
         let mut there: Vec<_> = self.entries.iter().filter(|entry| self.stays(entry.version)).collect();
-        there.sort_by_key(|entry| std::cmp::Reverse((entry.state == State::Kept, entry.version)));
+        there.sort_by_key(|entry| std::cmp::Reverse((entry.state == State::Kept, entry.live_swap)));
         there
             .into_iter()
             .skip(usize::try_from(keep).unwrap_or(usize::MAX))
@@ -261,9 +296,10 @@ impl Ledger {
 
     /// Forgets the oldest versions whose rows are gone, so that no more than `max` entries are left.
     pub(crate) fn forget(&mut self, max: usize) {
+        use State::{Dropped, Failed, Superseded};
         let mut over = self.entries.len().saturating_sub(max);
         self.entries.retain(|entry| {
-            let gone = over > 0 && matches!(entry.state, State::Dropped | State::Failed);
+            let gone = over > 0 && matches!(entry.state, Dropped | Failed | Superseded);
             over -= usize::from(gone);
             !gone
         });
@@ -277,11 +313,6 @@ impl Ledger {
     }
 }
 
-/// To the second: that is what both backends keep.
-fn now() -> DateTime<Utc> {
-    Utc::now().trunc_subsecs(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,15 +320,36 @@ mod tests {
     fn new_version() -> NewVersion {
         let datasets = dataset::Datasets::built_in().unwrap();
         let schema = datasets.only().unwrap().schema.clone();
-        let (sha256, source) = (String::new(), String::new());
-        NewVersion { schema, sha256, bytes: 0, source, forced: false, keep_versions: 2 }
+        NewVersion {
+            schema,
+            definition_hash: "definition".into(),
+            sha256: "content".into(),
+            bytes: 0,
+            rows: 0,
+            source: String::new(),
+            forced: false,
+            keep_versions: 2,
+        }
+    }
+
+    fn found(live: Option<u32>, present: &[u32]) -> Found {
+        Found { live, present: present.to_vec(), ..Found::default() }
+    }
+
+    fn begin(ledger: &mut Ledger) -> u32 {
+        ledger.stage(None, new_version()).unwrap()
+    }
+
+    fn swap(ledger: &mut Ledger, version: u32) {
+        ledger.announce(version);
+        ledger.swapped(version);
     }
 
     fn with_published(count: u32) -> Ledger {
         let mut ledger = Ledger::default();
         for _ in 0..count {
-            let version = ledger.begin(new_version());
-            ledger.swapped(version);
+            let version = begin(&mut ledger);
+            swap(&mut ledger, version);
         }
         ledger
     }
@@ -310,33 +362,34 @@ mod tests {
     fn going_back_withdraws_and_going_forward_keeps() {
         let mut ledger = with_published(2);
         assert_eq!(states(&ledger), "1:Kept 2:Live ");
-        ledger.swapped(1);
+        swap(&mut ledger, 1);
         assert_eq!(states(&ledger), "1:Live 2:Withdrawn ");
-        ledger.swapped(2);
+        swap(&mut ledger, 2);
         assert_eq!(states(&ledger), "1:Kept 2:Live ");
     }
 
     #[test]
     fn a_number_is_never_used_again() {
         let mut ledger = with_published(2);
-        ledger.swapped(1);
+        swap(&mut ledger, 1);
         ledger.forget(0);
-        assert_eq!(ledger.begin(new_version()), 3);
+        assert_eq!(begin(&mut ledger), 3);
     }
 
     #[test]
     fn a_number_that_only_a_table_remembers_is_not_used_again() {
         let mut ledger = Ledger::default();
-        ledger.reconcile(Some(42), &[41, 43]);
-        assert_eq!(ledger.begin(new_version()), 44);
+        let taken = BTreeSet::from([41, 43]);
+        ledger.reconcile(&Found { live: Some(42), taken, ..Found::default() });
+        assert_eq!(begin(&mut ledger), 44);
     }
 
     #[test]
     fn withdrawn_versions_expire_before_kept_ones() {
         let mut ledger = with_published(4);
-        ledger.swapped(3);
-        let version = ledger.begin(new_version());
-        ledger.swapped(version);
+        swap(&mut ledger, 3);
+        let version = begin(&mut ledger);
+        swap(&mut ledger, version);
         assert_eq!(states(&ledger), "1:Kept 2:Kept 3:Kept 4:Withdrawn 5:Live ");
         assert_eq!(ledger.expired(2), [1, 4]);
     }
@@ -344,8 +397,8 @@ mod tests {
     #[test]
     fn a_crash_between_the_swap_and_its_entry_is_put_right() {
         let mut ledger = with_published(1);
-        ledger.begin(new_version());
-        ledger.reconcile(Some(2), &[1]);
+        begin(&mut ledger);
+        ledger.reconcile(&found(Some(2), &[1]));
         assert_eq!(states(&ledger), "1:Kept 2:Live ");
     }
 
@@ -353,24 +406,92 @@ mod tests {
     fn a_crash_between_two_entries_of_a_rollback_is_put_right() {
         let mut ledger = with_published(2);
         ledger.change(1, |entry| entry.state = State::Live);
-        ledger.reconcile(Some(1), &[2]);
+        ledger.reconcile(&found(Some(1), &[2]));
         assert_eq!(states(&ledger), "1:Live 2:Withdrawn ");
-        assert!(!ledger.is_left_over(2) && !ledger.is_left_over(1) && !ledger.is_left_over(77));
+        assert!(!ledger.is_orphan(2) && !ledger.is_orphan(1) && !ledger.is_orphan(77));
     }
 
     #[test]
     fn live_rows_that_somebody_took_away_are_not_called_live() {
         let mut ledger = with_published(1);
-        ledger.reconcile(None, &[]);
+        ledger.reconcile(&found(None, &[]));
         assert_eq!(states(&ledger), "1:Dropped ");
     }
 
     #[test]
     fn a_crash_before_the_swap_leaves_a_failed_version() {
         let mut ledger = with_published(2);
-        ledger.begin(new_version());
-        ledger.reconcile(Some(2), &[]);
+        begin(&mut ledger);
+        ledger.reconcile(&found(Some(2), &[]));
         assert_eq!(states(&ledger), "1:Dropped 2:Live 3:Failed ");
         assert_eq!(ledger.get(3).unwrap().reason.as_deref(), Some("left behind by a crash"));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_skipped_and_the_highest_number_does_not_overflow() {
+        let mut ledger = with_published(1);
+        ledger.reconcile(&Found {
+            live: Some(1),
+            taken: BTreeSet::from([2, 3, u32::MAX]),
+            ..Found::default()
+        });
+        assert_eq!(ledger.next_version().unwrap(), 4);
+        ledger.reconcile(&found(Some(u32::MAX), &[1]));
+        assert!(matches!(ledger.next_version(), Err(Error::NoVersionNumber { newest: u32::MAX })));
+    }
+
+    #[test]
+    fn p8_the_version_that_was_live_last_stays_longest() {
+        let mut ledger = with_published(3);
+        swap(&mut ledger, 1);
+        let version = begin(&mut ledger);
+        swap(&mut ledger, version);
+        assert_eq!(states(&ledger), "1:Kept 2:Kept 3:Withdrawn 4:Live ");
+        assert_eq!(ledger.expired(1), [2, 3]);
+    }
+
+    #[test]
+    fn p4_a_swap_that_happened_is_known_whatever_came_after_it() {
+        let mut ledger = with_published(1);
+        let version = begin(&mut ledger);
+        ledger.announce(version);
+        let swap_number = ledger.get(version).unwrap().swap;
+        assert!(!ledger.was_swapped(version, swap_number));
+        ledger.reconcile(&found(Some(version), &[1]));
+        swap(&mut ledger, 1);
+        assert!(ledger.was_swapped(version, swap_number) && !ledger.is_discardable(version));
+        ledger.announce(version);
+        let second = ledger.get(version).unwrap().swap;
+        assert!(!ledger.was_swapped(version, second), "this swap did not happen");
+    }
+
+    #[test]
+    fn a_load_that_still_receives_is_not_called_a_crash() {
+        let mut ledger = with_published(1);
+        let version = begin(&mut ledger);
+        let receiving = BTreeSet::from([version]);
+        ledger.reconcile(&Found { live: Some(1), receiving, ..Found::default() });
+        assert_eq!(states(&ledger), "1:Live 2:Loading ");
+    }
+
+    #[test]
+    fn a_load_that_is_forced_past_a_later_one_gets_a_later_number() {
+        let mut ledger = with_published(1);
+        let slow = begin(&mut ledger);
+        let later = begin(&mut ledger);
+        swap(&mut ledger, later);
+        assert_eq!(ledger.published_after(slow).map(|entry| entry.version), Some(3));
+        assert_eq!(ledger.stage(Some(slow), new_version()).unwrap(), 4);
+        assert_eq!(states(&ledger), "1:Kept 2:Superseded 3:Live 4:Loading ");
+    }
+
+    #[test]
+    fn p8_withdrawn_content_is_known_after_its_rows_are_gone() {
+        let mut ledger = with_published(2);
+        swap(&mut ledger, 1);
+        ledger.dropped(2);
+        assert_eq!(ledger.withdrawn("content", "definition").map(|entry| entry.version), Some(2));
+        assert!(ledger.withdrawn("content", "another definition").is_none());
+        assert!(ledger.withdrawn("", "definition").is_none());
     }
 }

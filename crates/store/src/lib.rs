@@ -14,17 +14,20 @@ mod metrics;
 mod publisher;
 mod reader;
 mod settings;
+mod version;
 
 use std::path::Path;
 use std::sync::Arc;
 
-pub use error::{Error, Result};
-pub use ledger::{Counts, Entry, NewVersion, State};
+use dataset::Dataset;
+
+pub use error::{Error, LockHolder, Result};
 pub use manners::Manners;
 pub use metrics::{Followed, Metrics, MetricsError};
-pub use publisher::{Draft, LiveRows, Published, Publisher, Rows, Staged, Staging};
+pub use publisher::{Ending, LiveRows, Published, Publisher, Reservation, Rows, Staged, Staging};
 pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader};
 pub use settings::{Settings, StoreUrl};
+pub use version::{Counts, Entry, NewLoad, NewVersion, State};
 
 /// How long it can take until every reader has seen a new version; a publication answers no sooner after its swap.
 pub const FOLLOW_MS: u64 = 100;
@@ -63,12 +66,44 @@ impl Store {
         }
     }
 
-    /// Becomes the one who may change the dataset, until the publisher is consumed or dropped. Mends what a crash
-    /// left behind.
-    pub async fn publisher(&self, dataset: &str) -> Result<Publisher> {
+    /// Reserves a version number for a load that begins. It takes no lock.
+    pub async fn reserve(&self, dataset: &Arc<Dataset>, load: NewLoad) -> Result<Reservation> {
         match self {
-            Self::Embedded(store) => store.publisher(dataset).await.map(Publisher::Embedded),
+            Self::Embedded(store) => {
+                store.reserve(dataset, load).await.map(|it| Reservation::Embedded(Box::new(it)))
+            }
+            Self::Mariadb(store) => {
+                store.reserve(dataset, load).await.map(|it| Reservation::Mariadb(Box::new(it)))
+            }
+        }
+    }
+
+    /// Becomes the one who may change the dataset, until the publisher is consumed or dropped. Recovers what a crash
+    /// left behind.
+    pub async fn publisher(&self, dataset: &Arc<Dataset>) -> Result<Publisher> {
+        match self {
+            Self::Embedded(store) => {
+                store.publisher(dataset).await.map(|it| Publisher::Embedded(Box::new(it)))
+            }
             Self::Mariadb(store) => store.publisher(dataset).await.map(|it| Publisher::Mariadb(Box::new(it))),
+        }
+    }
+
+    /// Puts the ledger of a dataset right after a crash, and removes what the crash left behind.
+    pub async fn recover(&self, dataset: &Arc<Dataset>) -> Result<()> {
+        if let Self::Embedded(store) = self
+            && !store.has(&dataset.name)
+        {
+            return Ok(());
+        }
+        self.publisher(dataset).await?.end(Ending::Told).await
+    }
+
+    /// The live version and its rows, to compare with. It takes no lock.
+    pub async fn live_rows(&self, dataset: &str) -> Result<Option<(Entry, LiveRows)>> {
+        match self {
+            Self::Embedded(store) => store.live_rows(dataset),
+            Self::Mariadb(store) => store.live_rows(dataset).await,
         }
     }
 

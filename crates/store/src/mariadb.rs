@@ -9,31 +9,39 @@ mod cache;
 mod connect;
 mod ledger;
 mod load;
+mod lock;
 mod look;
 mod node;
 mod pace;
-mod publish;
+mod publisher;
 mod queue;
 mod read;
+mod reservation;
 mod rows;
+mod scan;
 mod select;
+mod session;
+mod space;
+mod staging;
 mod table;
 mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataset::Dataset;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
 
 use crate::ledger::Ledger;
+use crate::publisher::LiveRows;
+use crate::version::NewLoad;
 use crate::{Entry, Error, Metrics, Result, Settings};
 pub use connect::Address;
-pub use publish::{Publisher, Staged, Staging};
+pub use publisher::Publisher;
 pub use read::Reader;
-
-/// How long it may take to become a publisher, the removal of left-overs included.
-const PUBLISHER_WAIT: Duration = Duration::from_mins(1);
+pub use reservation::Reservation;
+pub use staging::{Staged, Staging};
 
 /// All datasets in one database.
 #[derive(Debug)]
@@ -71,9 +79,20 @@ impl Mariadb {
         Ok(answer.map_err(connect::timed_out)??)
     }
 
-    pub(crate) async fn publisher(self: &Arc<Self>, dataset: &str) -> Result<Publisher> {
-        let locked = tokio::time::timeout(PUBLISHER_WAIT, Publisher::lock(self.clone(), dataset)).await;
-        locked.map_err(connect::timed_out)?
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        dataset: &Arc<Dataset>,
+        load: NewLoad,
+    ) -> Result<Reservation> {
+        Reservation::make(self.clone(), dataset, &load).await
+    }
+
+    pub(crate) async fn publisher(self: &Arc<Self>, dataset: &Arc<Dataset>) -> Result<Publisher> {
+        Publisher::lock(self.clone(), dataset.clone()).await
+    }
+
+    pub(crate) async fn live_rows(self: &Arc<Self>, dataset: &str) -> Result<Option<(Entry, LiveRows)>> {
+        scan::live_rows(self, dataset).await
     }
 
     pub(crate) async fn versions(&self, dataset: &str) -> Result<Vec<Entry>> {

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub pool_in_use: IntGauge,
     /// Look-ups that wait for a connection now.
     pub pool_waiting: IntGauge,
+    /// Removals of old or discarded versions that failed.
+    pub cleanup_failures: IntCounter,
     /// Look-ups that were answered from memory.
     pub cache_hits: IntCounter,
     /// Look-ups that were not.
@@ -65,6 +67,10 @@ impl Metrics {
                 "tableswap_store_connections_waiting",
                 "Look-ups that wait for a connection now.",
             )?,
+            cleanup_failures: IntCounter::new(
+                "tableswap_store_cleanup_failures_total",
+                "Removals of old or discarded versions that failed.",
+            )?,
             cache_hits: IntCounter::new(
                 "tableswap_cache_hits_total",
                 "Look-ups in a database that were answered from memory.",
@@ -94,7 +100,7 @@ impl Metrics {
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         let histograms = [&self.swap_seconds, &self.look_up_seconds, &self.look_up_batch_size];
         histograms.into_iter().try_for_each(|histogram| registry.register(Box::new(histogram.clone())))?;
-        let counters = [&self.cache_hits, &self.cache_misses];
+        let counters = [&self.cleanup_failures, &self.cache_hits, &self.cache_misses];
         counters.into_iter().try_for_each(|counter| registry.register(Box::new(counter.clone())))?;
         let gauges = [&self.pool_in_use, &self.pool_waiting, &self.cache_bytes];
         gauges.into_iter().try_for_each(|gauge| registry.register(Box::new(gauge.clone())))

@@ -4,14 +4,16 @@
 //! verified, and what was not verified cannot be published. A value that is dropped on the way leaves rows that nobody
 //! reads; the next publisher sweeps them.
 
+use std::time::Duration;
+
 use dataset::RowBatch;
 use tokio::sync::mpsc;
 
 use crate::embedded;
-pub use crate::embedded::Draft;
-use crate::ledger::{Counts, Entry, NewVersion};
+use crate::ledger::Ledger;
 use crate::mariadb;
-use crate::{Error, Manners, Result};
+use crate::version::{Counts, Entry, NewVersion};
+use crate::{Error, Result};
 
 /// Rows of the live version in key order, in the form of its schema, to compare with.
 pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
@@ -19,14 +21,34 @@ pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
 /// Rows of a range of the keys in key order, for a version that is being staged.
 pub type Rows = mpsc::Receiver<RowBatch>;
 
-const NO_DRAFTS: &str = "MariaDB takes no drafts";
+/// A version number that a load reserved when it began, before it needs the lock. It lives as long as the load does, so
+/// others can tell a load that still receives its file from one that crashed.
+#[derive(Debug)]
+#[must_use = "must be locked or ended"]
+pub enum Reservation {
+    /// In the embedded store.
+    Embedded(Box<embedded::Reservation>),
+    /// In MariaDB.
+    Mariadb(Box<mariadb::Reservation>),
+}
+
+/// How a load ends that staged nothing.
+#[derive(Debug, Clone, Copy)]
+pub enum Ending<'a> {
+    /// Its client was told; nothing is remembered.
+    Told,
+    /// The reason is remembered, for a client that asks later.
+    Failed(&'a str),
+    /// A load that began later was published first.
+    Superseded(&'a str),
+}
 
 /// The one who may change a dataset.
 #[derive(Debug)]
 #[must_use = "holds the lock of its dataset"]
 pub enum Publisher {
     /// Of the embedded store.
-    Embedded(embedded::Publisher),
+    Embedded(Box<embedded::Publisher>),
     /// Of MariaDB.
     Mariadb(Box<mariadb::Publisher>),
 }
@@ -36,7 +58,7 @@ pub enum Publisher {
 #[must_use = "must be verified or aborted"]
 pub enum Staging {
     /// In the embedded store.
-    Embedded(embedded::Staging),
+    Embedded(Box<embedded::Staging>),
     /// In MariaDB.
     Mariadb(Box<mariadb::Staging>),
 }
@@ -46,7 +68,7 @@ pub enum Staging {
 #[must_use = "must be published or aborted"]
 pub enum Staged {
     /// In the embedded store.
-    Embedded(embedded::Staged),
+    Embedded(Box<embedded::Staged>),
     /// In MariaDB.
     Mariadb(Box<mariadb::Staged>),
 }
@@ -60,58 +82,93 @@ pub struct Published {
     pub before: Option<u32>,
 }
 
+impl Reservation {
+    /// The number.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::Embedded(reservation) => reservation.version(),
+            Self::Mariadb(reservation) => reservation.version(),
+        }
+    }
+
+    /// Waits for the dataset's lock, for no longer than `wait` and while `is_wanted` says so.
+    pub async fn lock(&mut self, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<()> {
+        match self {
+            Self::Embedded(reservation) => reservation.lock(wait, is_wanted).await,
+            Self::Mariadb(reservation) => reservation.lock(wait, is_wanted).await,
+        }
+    }
+
+    /// Becomes the publisher, once it has the lock. Recovers what a crash left behind.
+    pub async fn into_publisher(self) -> Result<Publisher> {
+        match self {
+            Self::Embedded(reservation) => {
+                reservation.into_publisher().await.map(|it| Publisher::Embedded(Box::new(it)))
+            }
+            Self::Mariadb(reservation) => {
+                reservation.into_publisher().await.map(|it| Publisher::Mariadb(Box::new(it)))
+            }
+        }
+    }
+
+    /// Gives the number back.
+    pub async fn end(self, ending: Ending<'_>) -> Result<()> {
+        match self {
+            Self::Embedded(reservation) => reservation.end(ending).await,
+            Self::Mariadb(reservation) => reservation.end(ending).await,
+        }
+    }
+}
+
 impl Publisher {
+    fn ledger(&self) -> &Ledger {
+        match self {
+            Self::Embedded(publisher) => publisher.ledger(),
+            Self::Mariadb(publisher) => publisher.ledger(),
+        }
+    }
+
+    fn reserved(&self) -> Option<u32> {
+        match self {
+            Self::Embedded(publisher) => publisher.reserved(),
+            Self::Mariadb(publisher) => publisher.reserved(),
+        }
+    }
+
     /// The version that is live; it stays live for as long as this publisher does nothing.
     pub fn live(&self) -> Option<&Entry> {
-        match self {
-            Self::Embedded(publisher) => publisher.live(),
-            Self::Mariadb(publisher) => publisher.live(),
-        }
+        self.ledger().live()
     }
 
-    /// How its work gives way to readers, where it is known whether there are any.
-    pub fn manners(&self) -> Option<&Manners> {
-        match self {
-            Self::Embedded(_) => None,
-            Self::Mariadb(publisher) => Some(publisher.manners()),
-        }
+    /// Rows that a guard compares a new version with: those of the live one as it was published, also where somebody has
+    /// taken its rows away since.
+    pub fn rows_before(&self) -> Option<u64> {
+        self.ledger().last_live().map(|entry| entry.rows)
     }
 
-    /// Gives out the rows of the live version.
-    pub async fn live_rows(&self) -> Result<LiveRows> {
+    /// The published version whose load began after this one's, if there is one.
+    pub fn superseded_by(&self) -> Option<&Entry> {
+        self.ledger().published_after(self.reserved()?)
+    }
+
+    /// The withdrawn version that has this content, if there is one.
+    pub fn withdrawn(&self, sha256: &str, definition_hash: &str) -> Option<&Entry> {
+        self.ledger().withdrawn(sha256, definition_hash)
+    }
+
+    /// Whether the live version can be read and has all its rows.
+    pub async fn is_live_whole(&mut self) -> Result<bool> {
         match self {
-            Self::Embedded(publisher) => publisher.live_rows(),
-            Self::Mariadb(publisher) => publisher.live_rows().await,
+            Self::Embedded(publisher) => publisher.is_live_whole().await,
+            Self::Mariadb(publisher) => publisher.is_live_whole().await,
         }
     }
 
     /// Starts a new version.
     pub async fn stage(self, new: NewVersion) -> Result<Staging> {
         match self {
-            Self::Embedded(publisher) => publisher.stage(new).await.map(Staging::Embedded),
+            Self::Embedded(publisher) => publisher.stage(new).await.map(|it| Staging::Embedded(Box::new(it))),
             Self::Mariadb(publisher) => publisher.stage(new).await.map(|it| Staging::Mariadb(Box::new(it))),
-        }
-    }
-
-    /// Whether rows that come in key order can be put aside before they are staged. MariaDB takes them more quickly in
-    /// several ranges of the keys at once, for which all keys must be known.
-    pub fn takes_drafts(&self) -> bool {
-        matches!(self, Self::Embedded(_))
-    }
-
-    /// Starts to put rows aside. There is one draft at a time.
-    pub async fn draft(&self) -> Result<Draft> {
-        match self {
-            Self::Embedded(publisher) => publisher.draft().await,
-            Self::Mariadb(_) => Err(Error::corrupt(NO_DRAFTS)),
-        }
-    }
-
-    /// Starts a new version of the rows of a draft.
-    pub async fn stage_draft(self, new: NewVersion, draft: Draft) -> Result<Staging> {
-        match self {
-            Self::Embedded(publisher) => publisher.stage_draft(new, draft).await.map(Staging::Embedded),
-            Self::Mariadb(_) => Err(Error::corrupt(NO_DRAFTS)),
         }
     }
 
@@ -120,6 +177,14 @@ impl Publisher {
         match self {
             Self::Embedded(publisher) => publisher.activate(version).await,
             Self::Mariadb(publisher) => publisher.activate(version).await,
+        }
+    }
+
+    /// Gives the lock back, and the number if there is one.
+    pub async fn end(self, ending: Ending<'_>) -> Result<()> {
+        match self {
+            Self::Embedded(publisher) => publisher.end(ending).await,
+            Self::Mariadb(publisher) => publisher.end(ending).await,
         }
     }
 }
@@ -153,7 +218,7 @@ impl Staging {
     /// Makes sure that exactly the rows that were sent are there, on disk. Otherwise the version is given up.
     pub async fn verify(self, counts: Counts) -> Result<Staged> {
         match self {
-            Self::Embedded(staging) => staging.verify(counts).await.map(Staged::Embedded),
+            Self::Embedded(staging) => staging.verify(counts).await.map(|it| Staged::Embedded(Box::new(it))),
             Self::Mariadb(staging) => staging.verify(counts).await.map(|it| Staged::Mariadb(Box::new(it))),
         }
     }
@@ -186,7 +251,7 @@ impl Staged {
     }
 }
 
-/// Counts the rows of a staging area against those that were sent.
-pub(crate) fn same_count(sent: u64, staged: u64) -> Result<()> {
+/// Compares the rows of a staging area with those that were sent.
+pub(crate) fn check_count(sent: u64, staged: u64) -> Result<()> {
     if sent == staged { Ok(()) } else { Err(Error::Miscounted { sent, staged }) }
 }

@@ -30,6 +30,9 @@ pub struct Settings {
     /// Default: 50.
     #[serde(deserialize_with = "from_to::<_, _, 1, 100>")]
     pub load_share_percent: u8,
+    /// Bytes that all tables of the database may have together; a load that would need more is refused before it stages
+    /// anything. Default: no limit but the disk, where the server tells how much of it is left.
+    pub database_bytes_max: Option<u64>,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
     pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
@@ -59,6 +62,7 @@ impl Default for Settings {
             batch_keys_max: 256,
             load_connections: 2,
             load_share_percent: 50,
+            database_bytes_max: None,
             cache_bytes: 64 << 20,
             timeout_ms: 2_000,
             swap_wait_ms: 60_000,

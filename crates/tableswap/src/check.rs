@@ -43,10 +43,17 @@ async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error
     let ingested = match ingested {
         Ok(ingested) => ingested,
         // What is wrong with the file is the answer; what is wrong with this machine is an error.
-        Err(error) if error.is_of_the_file() => return refuse(&error.to_string(), None),
+        Err(error) if error.is_of_the_file() => {
+            let rejects = match &error {
+                ingest::Error::TooManyRejects { rejects, .. } => Some(&**rejects),
+                _ => None,
+            };
+            return refuse(&error.to_string(), rejects);
+        }
         Err(error) => return Err(error.into()),
     };
     let (bytes, sha256, header) = (ingested.bytes, ingested.sha256.clone(), ingested.header);
+    ingested.warnings.iter().for_each(|warning| complain(format_args!("warning: {warning}")));
     let merged = ingested.into_rows(1).await?.finish_unread().await?;
     if let Some(path) = &check.report {
         keep_report(&report, path, &merged)?;

@@ -21,8 +21,15 @@ impl Failure {
                 let report = has_report.then(|| format!("/loads/{}/rejects.csv", load.id));
                 report.into_iter().fold(problem, |problem, report| problem.with("report", report))
             }
-            Self::Ingest(error) => ingest_problem(error),
+            Self::Ingest(error) => ingest_problem(error, load),
             Self::Store(error) => store_problem(error),
+            Self::Superseded { .. } => {
+                Problem::conflict_of("superseded", format!("{self}: nothing was published"))
+            }
+            Self::Withdrawn { version, .. } => {
+                let text = format!("{self}: nothing was published; `?force=true` publishes it again");
+                Problem::conflict_of("withdrawn-content", text).with("withdrawn", *version)
+            }
             Self::Cancelled if load.is_stopped() => {
                 Problem::unavailable("the updater is being stopped, nothing was published")
             }
@@ -33,15 +40,28 @@ impl Failure {
     }
 }
 
-fn ingest_problem(error: &Ingest) -> Problem {
+fn ingest_problem(error: &Ingest, load: &Load) -> Problem {
     let text = error.to_string();
     match error {
         Ingest::BrokenOff(_) => Problem::bad_request(text),
         Ingest::Unsupported(_) => Problem::unsupported(text),
-        Ingest::Unpack { .. } | Ingest::OpenQuote { .. } => Problem::refused("damaged-file", text),
-        Ingest::TooLarge { .. } | Ingest::RecordTooLong { .. } | Ingest::TooManyRows { .. } => {
-            Problem::too_large(text)
-        }
+        Ingest::TooManyRejects { rejects, .. } => Problem::refused(error.code(), text)
+            .with("rejected", rejects.count())
+            .with("rejects", json!(rejects.shown()))
+            .with("report", format!("/loads/{}/rejects.csv", load.id)),
+        Ingest::TooLarge { .. }
+        | Ingest::RatioTooHigh { .. }
+        | Ingest::RecordTooLong { .. }
+        | Ingest::TooManyRows { .. } => Problem::too_large(text),
+        Ingest::Unpack { .. }
+        | Ingest::TrailingData { .. }
+        | Ingest::OpenQuote { .. }
+        | Ingest::HeaderMismatch { .. }
+        | Ingest::HeaderMissing { .. }
+        | Ingest::WrongSeparator { .. }
+        | Ingest::WrongEncoding { .. }
+        | Ingest::MixedEncodings { .. }
+        | Ingest::CarriageReturns => Problem::refused(error.code(), text),
         Ingest::NoRoom { .. } => Problem::no_space(text),
         Ingest::Work(_) if error.is_no_space() => Problem::no_space("the work directory has no space left"),
         Ingest::Work(_) | Ingest::Unwanted | Ingest::Panicked => Problem::internal(text),
@@ -52,7 +72,19 @@ fn ingest_problem(error: &Ingest) -> Problem {
 pub(crate) fn store_problem(error: &Store) -> Problem {
     let text = error.to_string();
     match error {
-        Store::Busy { .. } => Problem::conflict(text),
+        Store::Busy { holder: None, .. } => Problem::conflict(text),
+        Store::Busy { holder: Some(holder), .. } => {
+            let (host, load) = (&holder.host, &holder.load);
+            let text =
+                format!("{text}; to cancel that load: curl --request DELETE http://{host}:1322/loads/{load}");
+            Problem::conflict(text).with("host", host.as_str()).with("holder", load.as_str())
+        }
+        Store::OutcomeUnknown { version, .. } => {
+            Problem::outcome_unknown(format!("{text}; ask /datasets/{{dataset}}/versions"))
+                .with("version", *version)
+        }
+        Store::LockLost { .. } => Problem::unavailable(format!("{text}; nothing was published")),
+        Store::NoVersionNumber { .. } => Problem::internal(text),
         Store::NoSuchVersion { .. } => Problem::not_found(text),
         Store::NoSpace(_) => Problem::no_space(text),
         Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Setup(_) => Problem::unavailable(text),

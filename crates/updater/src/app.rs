@@ -23,6 +23,7 @@ use crate::loads::{Load, Loads};
 use crate::metrics::Metrics;
 use crate::routes;
 use crate::runtime::LoadRuntime;
+use crate::settle::recover;
 
 /// What an updater is built from.
 #[derive(Debug)]
@@ -150,6 +151,11 @@ impl App {
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let names: Vec<_> = self.shared.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
         info!(listen = %self.address, datasets = names.join(","), "updater started");
+        for dataset in self.shared.datasets.iter() {
+            let stopping = self.shared.loads.stopping().clone();
+            let recover = recover(self.shared.store.clone(), dataset.clone(), stopping);
+            self.shared.runtime.spawn(self.shared.loads.tracker().track_future(recover));
+        }
         let drain = self.shared.loads.stop();
         service::run(self.server, self.health, self.times, shutdown, drain).await
     }

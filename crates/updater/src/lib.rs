@@ -1,7 +1,8 @@
 //! Upload to published version.
 //!
 //! A request hands its bytes to a load, which runs in a task of its own: it reads, sorts and checks the file, stages
-//! its rows, verifies them and publishes them, or says why not. Any answer but a 200 means that nothing was published.
+//! its rows, verifies them and publishes them, or says why not. Any answer but 200 and 202 means that nothing was
+//! published, but for one: where the store vanishes during the swap nobody can know, until it is back (`settle.rs`).
 //!
 //! The way of an upload through the files: `routes/upload.rs` (the request), `body.rs` (its bytes), `load.rs` (the
 //! phases), then the crates ingest and store; `answer.rs` says what became of it.
@@ -13,9 +14,11 @@ mod compare;
 mod load;
 mod loads;
 mod metrics;
+mod outcome;
 mod routes;
 mod runtime;
 mod settings;
+mod settle;
 
 pub use app::{App, BuildError, Config};
 pub use settings::Settings;

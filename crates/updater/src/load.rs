@@ -1,18 +1,25 @@
 //! One load: from the bytes of an upload to a version that is live, or to the reason why not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use dataset::Dataset;
-use ingest::{Ingested, Limits, Merged, Outlets, Range, Refusal, Reject, Rejects};
+use ingest::{Ingested, Limits, Merged, Outlets, Refusal, Reject, Rejects};
 use serde::Serialize;
-use store::{Counts, Draft, NewVersion, Publisher, Staging, Store};
-use tokio::sync::oneshot;
+use store::{Counts, Ending, NewLoad, NewVersion, Publisher, Reservation, Staging, Store};
 use tracing::{error, info, warn};
 
 use crate::body::Body;
 use crate::compare::{Changes, compare};
 use crate::loads::{Load, Phase};
 use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use crate::settle::settle;
+
+/// How long a load waits while another updater publishes, once its file has been received: longer than a version of a
+/// billion rows takes to be staged.
+const LOCK_WAIT: Duration = Duration::from_hours(2);
 
 /// What an upload is answered with once its load has succeeded.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +43,9 @@ pub(crate) struct Report {
     pub sha256: String,
     /// From the first byte until the version was live.
     pub(crate) seconds: f64,
+    /// What the sender should know about the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
     /// What a dry run found that the file would change.
     #[serde(flatten)]
     pub(crate) changes: Option<Changes>,
@@ -54,12 +64,11 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// The status as one word.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn outcome(self) -> Outcome {
         match self {
-            Self::Published => "published",
-            Self::Unchanged => "unchanged",
-            Self::DryRun => "dry_run",
+            Self::Published => Outcome::Published,
+            Self::Unchanged => Outcome::Unchanged,
+            Self::DryRun => Outcome::DryRun,
         }
     }
 }
@@ -85,6 +94,20 @@ pub(crate) enum Failure {
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A load that began later was published first.
+    #[error("version {by}, whose load began later, was published first")]
+    Superseded {
+        /// That version.
+        by: u32,
+    },
+    /// The file is that of a version that was rolled back.
+    #[error("these are the bytes of version {version}, which was withdrawn at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))]
+    Withdrawn {
+        /// That version.
+        version: u32,
+        /// When it was rolled back from.
+        at: DateTime<Utc>,
+    },
     /// Somebody does not want it any more, or the updater is being stopped.
     #[error("the load was cancelled")]
     Cancelled,
@@ -94,15 +117,19 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// What became of the load, as one word.
-    pub(crate) fn outcome(&self) -> &'static str {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Refused { .. } => "refused",
-            Self::Store(store::Error::Busy { .. }) => "busy",
-            Self::Cancelled => "cancelled",
-            Self::Ingest(ingest::Error::BrokenOff(_)) => "broken_off",
-            Self::Ingest(error) if error.is_of_the_file() => "refused",
-            Self::Ingest(_) | Self::Store(_) | Self::Panicked => "failed",
+            Self::Refused { .. } => Outcome::Refused,
+            Self::Superseded { .. } => Outcome::Superseded,
+            Self::Withdrawn { .. } => Outcome::Withdrawn,
+            Self::Cancelled => Outcome::Cancelled,
+            Self::Store(store::Error::Busy { .. }) => Outcome::Busy,
+            Self::Store(store::Error::NoSpace(_)) => Outcome::NoSpace,
+            Self::Store(store::Error::OutcomeUnknown { .. }) => Outcome::Unknown,
+            Self::Ingest(ingest::Error::BrokenOff(_)) => Outcome::BrokenOff,
+            Self::Ingest(error) if error.is_of_the_file() => Outcome::Refused,
+            Self::Ingest(error) if error.is_no_space() => Outcome::NoSpace,
+            Self::Ingest(_) | Self::Store(_) | Self::Panicked => Outcome::Failed,
         }
     }
 
@@ -110,15 +137,12 @@ impl Failure {
     fn guard(&self) -> Option<&'static str> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.code()),
-            Self::Ingest(_) => (self.outcome() == "refused").then_some(UNREADABLE),
-            Self::Store(_) | Self::Cancelled | Self::Panicked => None,
+            Self::Ingest(_) => (self.outcome() == Outcome::Refused).then_some(UNREADABLE),
+            _ => None,
         }
     }
 }
 
-/// All that can become of a load.
-pub(crate) const OUTCOMES: [&str; 8] =
-    ["published", "unchanged", "dry_run", "refused", "busy", "cancelled", "broken_off", "failed"];
 /// What stands for a guard where a file cannot be read to its end.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
@@ -127,8 +151,21 @@ struct File {
     bytes: u64,
     sha256: String,
     header: bool,
+    warnings: Vec<String>,
     /// Rows of the version that it would replace.
     live_rows: Option<u64>,
+}
+
+impl File {
+    fn new(ingested: &Ingested, live_rows: Option<u64>) -> Self {
+        Self {
+            bytes: ingested.bytes,
+            sha256: ingested.sha256.clone(),
+            header: ingested.header,
+            warnings: ingested.warnings.iter().map(ToString::to_string).collect(),
+            live_rows,
+        }
+    }
 }
 
 /// What a load works with.
@@ -145,9 +182,10 @@ impl Job {
     /// Runs the load to its end, whatever that is, and enters it where others look.
     pub(crate) async fn run(self, body: Body) -> Result<Report, Failure> {
         let (load, metrics) = (self.load.clone(), self.metrics.clone());
+        let (store, definition) = (self.store.clone(), self.dataset.clone());
         // A panic must end like any other failure: with an answer, a line in the log and an entry.
         let outcome = tokio::spawn(self.run_phases(body)).await.unwrap_or(Err(Failure::Panicked));
-        // Whoever sees that it has ended sees how.
+        // The outcome comes before the phase, so whoever sees that the load has ended sees how.
         load.end(&outcome);
         let (phase, seconds) = load.enter(Phase::Ended);
         metrics.phase(&load.dataset, phase, seconds);
@@ -156,8 +194,8 @@ impl Job {
         let (dataset, trace_id) = (load.dataset.as_str(), load.trace.id());
         match &outcome {
             Ok(report) => {
-                metrics.outcome(dataset, report.status.name());
-                let (version, rows, status) = (report.version, report.rows, report.status.name());
+                metrics.outcome(dataset, report.status.outcome());
+                let (version, rows, status) = (report.version, report.rows, report.status.outcome().as_str());
                 info!(dataset, load = %load.id, version, rows, status, bytes = report.bytes, rejected = report.rejected,
                     duplicates = report.duplicates, seconds = report.seconds, sha256 = report.sha256,
                     source = load.source, trace_id, "load ended");
@@ -166,84 +204,139 @@ impl Job {
                 metrics.outcome(dataset, failure.outcome());
                 failure.guard().into_iter().for_each(|guard| metrics.refused(dataset, guard));
                 log_failure(&load, phase, failure);
+                if let Failure::Store(store::Error::OutcomeUnknown { version, .. }) = failure {
+                    tokio::spawn(settle(store, definition, load.clone(), *version));
+                }
             }
         }
         outcome
     }
 
     async fn run_phases(self, body: Body) -> Result<Report, Failure> {
-        let publisher = self.unless_cancelled(self.store.publisher(&self.dataset.name)).await??;
-        let (ingested, draft) = self.unless_cancelled(self.receive(&publisher, body)).await??;
-        let live_rows = publisher.live().map(|live| live.rows);
-        let counts = Counts { rows: ingested.rows, rejected: ingested.rejects().count(), duplicates: 0 };
-        self.guard(counts, ingested.header, ingested.rejects(), live_rows)?;
-        if let Some(report) = self.unchanged(&publisher, &ingested) {
-            self.metrics.rejects(&self.dataset.name, ingested.rejects());
-            return Ok(report);
-        }
-        self.enter(Phase::Staging);
-        let file = File {
-            bytes: ingested.bytes,
-            sha256: ingested.sha256.clone(),
-            header: ingested.header,
-            live_rows,
-        };
         if self.load.wish.dry_run {
-            self.try_out(publisher, ingested, file).await
-        } else {
-            self.publish(publisher, draft, ingested, file).await
+            return self.try_out(body).await;
+        }
+        let reservation = self.unless_cancelled(self.store.reserve(&self.dataset, self.new_load())).await??;
+        self.load.set_version(reservation.version());
+        let ingested = match self.receive(body).await {
+            Ok(ingested) => ingested,
+            Err(failure) => {
+                self.note_end(reservation.end(self.ending(&failure)).await);
+                return Err(failure);
+            }
+        };
+        let mut publisher = self.lock(reservation).await?;
+        let file = File::new(&ingested, publisher.rows_before());
+        match self.admit(&mut publisher, &ingested, &file).await {
+            Ok(None) => self.publish(publisher, ingested, file).await,
+            Ok(Some(unchanged)) => {
+                self.note_end(publisher.end(Ending::Told).await);
+                // Readers may be behind what this publisher read.
+                tokio::time::sleep(Duration::from_millis(store::FOLLOW_MS)).await;
+                Ok(unchanged)
+            }
+            Err(failure) => {
+                self.note_end(publisher.end(self.ending(&failure)).await);
+                Err(failure)
+            }
         }
     }
 
-    /// Reads the whole file. What comes in key order is put aside at once, where the store can make a version of it.
-    async fn receive(&self, publisher: &Publisher, body: Body) -> Result<(Ingested, Option<Draft>), Failure> {
-        let (early, rows) = oneshot::channel();
-        let is_wanted = publisher.takes_drafts() && !self.load.wish.dry_run;
-        let outlets = Outlets {
-            report: &self.load.report,
-            progress: self.load.progress.clone(),
-            early: is_wanted.then_some(early),
-        };
-        let body = body.with_rests(publisher.manners().cloned());
-        let ingest = ingest::ingest(body, self.dataset.clone(), &self.limits, outlets);
-        let (ingested, draft) = tokio::join!(ingest, put_aside(publisher, rows));
-        let ingested = ingested?;
-        let draft = draft.filter(|_| ingested.was_given());
-        Ok((ingested, draft))
+    fn new_load(&self) -> NewLoad {
+        NewLoad { id: self.load.id.to_string(), source: self.load.source.clone() }
     }
 
-    /// The report for a file that is live already, byte for byte and with the same columns.
-    fn unchanged(&self, publisher: &Publisher, ingested: &Ingested) -> Option<Report> {
-        let live = publisher.live()?;
-        if self.load.wish.dry_run || live.sha256 != ingested.sha256 || live.schema != self.dataset.schema {
-            return None;
+    /// How a load ends that staged nothing: a client that was promised an answer later finds it in the ledger.
+    fn ending<'a>(&self, failure: &'a Failure) -> Ending<'a> {
+        match failure {
+            Failure::Superseded { .. } => Ending::Superseded("a load that began later was published first"),
+            failure if self.load.is_async() => Ending::Failed(failure.outcome().as_str()),
+            _ => Ending::Told,
+        }
+    }
+
+    /// Where the store cannot take the end of a load, the next publisher enters it.
+    fn note_end(&self, ended: store::Result<()>) {
+        if let Err(error) = ended {
+            let (dataset, load, error) = (&self.dataset.name, self.load.id, service::chain(&error));
+            warn!(dataset, %load, error, "the end of the load is not in the ledger yet");
+        }
+    }
+
+    /// Reads the whole file.
+    async fn receive(&self, body: Body) -> Result<Ingested, Failure> {
+        let outlets = Outlets { report: &self.load.report, progress: self.load.progress.clone() };
+        let ingest = ingest::ingest(body, self.dataset.clone(), &self.limits, outlets);
+        Ok(self.unless_cancelled(ingest).await??)
+    }
+
+    /// Becomes the publisher, after whoever is.
+    async fn lock(&self, mut reservation: Reservation) -> Result<Publisher, Failure> {
+        self.enter(Phase::Waiting);
+        let locked = reservation.lock(LOCK_WAIT, || !self.load.cancel.is_cancelled()).await;
+        match locked {
+            Ok(()) => Ok(reservation.into_publisher().await?),
+            Err(error) => {
+                let failure = match error {
+                    store::Error::Unwanted => Failure::Cancelled,
+                    error => error.into(),
+                };
+                self.note_end(reservation.end(self.ending(&failure)).await);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Decides whether the file may be staged. Where it is what is live already, that is the report.
+    async fn admit(
+        &self,
+        publisher: &mut Publisher,
+        ingested: &Ingested,
+        file: &File,
+    ) -> Result<Option<Report>, Failure> {
+        let forced = self.load.wish.force;
+        if !forced && let Some(report) = self.unchanged(publisher, file).await? {
+            self.metrics.rejects(&self.dataset.name, ingested.rejects());
+            return Ok(Some(report));
+        }
+        if !forced && let Some(later) = publisher.superseded_by() {
+            return Err(Failure::Superseded { by: later.version });
+        }
+        let definition_hash = self.dataset.definition_hash();
+        if !forced && let Some(withdrawn) = publisher.withdrawn(&file.sha256, &definition_hash) {
+            let at = withdrawn.withdrawn_at.unwrap_or_default();
+            return Err(Failure::Withdrawn { version: withdrawn.version, at });
+        }
+        self.guard_received(ingested, file.live_rows)?;
+        Ok(None)
+    }
+
+    /// The report for a file whose content is live already and can be read.
+    async fn unchanged(&self, publisher: &mut Publisher, file: &File) -> Result<Option<Report>, Failure> {
+        let is_same = |live: &&store::Entry| live.is_content(&file.sha256, &self.dataset.definition_hash());
+        let Some(live) = publisher.live().filter(is_same).cloned() else { return Ok(None) };
+        if !publisher.is_live_whole().await? {
+            return Ok(None);
         }
         let counts = Counts { rows: live.rows, rejected: live.rejected, duplicates: live.duplicates };
-        Some(self.report(Status::Unchanged, Some(live.version), (ingested.bytes, &ingested.sha256), counts))
+        Ok(Some(self.report(Status::Unchanged, Some(live.version), file, counts)))
     }
 
-    async fn publish(
-        &self,
-        publisher: Publisher,
-        draft: Option<Draft>,
-        ingested: Ingested,
-        file: File,
-    ) -> Result<Report, Failure> {
+    async fn publish(&self, publisher: Publisher, ingested: Ingested, file: File) -> Result<Report, Failure> {
+        self.enter(Phase::Staging);
         let new = NewVersion {
             schema: self.dataset.schema.clone(),
+            definition_hash: self.dataset.definition_hash(),
             sha256: file.sha256.clone(),
             bytes: file.bytes,
+            rows: ingested.rows,
             source: self.load.source.clone(),
             forced: self.load.wish.force,
             keep_versions: self.dataset.keep_versions,
         };
-        let is_filled = draft.is_some();
-        let mut staging = match draft {
-            Some(draft) => publisher.stage_draft(new, draft).await?,
-            None => publisher.stage(new).await?,
-        };
-        let merged =
-            if is_filled { Ok(ingested.into_given()) } else { self.fill(&mut staging, ingested).await };
+        let mut staging = publisher.stage(new).await?;
+        self.load.set_version(staging.version());
+        let merged = self.fill(&mut staging, ingested).await;
         let counts = match merged.and_then(|merged| self.guard_merged(&merged, &file)) {
             Ok(counts) => counts,
             Err(failure) => {
@@ -263,7 +356,7 @@ impl Job {
             Err(store::Error::Unwanted) => return Err(Failure::Cancelled),
             swapped => swapped?.live.version,
         };
-        Ok(self.report(Status::Published, Some(version), (file.bytes, &file.sha256), counts))
+        Ok(self.report(Status::Published, Some(version), &file, counts))
     }
 
     /// Puts all rows into staging.
@@ -273,15 +366,31 @@ impl Job {
         Ok(rows.finish().await?)
     }
 
-    async fn try_out(&self, publisher: Publisher, ingested: Ingested, file: File) -> Result<Report, Failure> {
+    /// The same without a lock and without a publication.
+    async fn try_out(&self, body: Body) -> Result<Report, Failure> {
+        let ingested = self.receive(body).await?;
+        let versions = self.store.versions(&self.dataset.name).await?;
+        let last_live =
+            versions.iter().max_by_key(|entry| entry.live_swap).filter(|entry| entry.live_swap > 0);
+        let file = File::new(&ingested, last_live.map(|entry| entry.rows));
+        self.guard_received(&ingested, file.live_rows)?;
+        self.enter(Phase::Staging);
         let schema = &self.dataset.schema;
-        let live_schema = publisher.live().map_or_else(|| schema.clone(), |live| live.schema.clone());
-        let live = publisher.live_rows().await?;
         let mut rows = self.unless_cancelled(ingested.into_rows(1)).await??;
-        let changes = self.unless_cancelled(compare(&mut rows, schema, live, &live_schema)).await??;
+        let (live_schema, live_rows) = match self.store.live_rows(&self.dataset.name).await? {
+            Some((live, live_rows)) => (live.schema, live_rows),
+            None => (schema.clone(), tokio::sync::mpsc::channel(1).1),
+        };
+        let changes = self.unless_cancelled(compare(&mut rows, schema, live_rows, &live_schema)).await??;
         let counts = self.guard_merged(&rows.finish().await?, &file)?;
-        let report = self.report(Status::DryRun, None, (file.bytes, &file.sha256), counts);
+        let report = self.report(Status::DryRun, None, &file, counts);
         Ok(Report { changes: Some(changes), ..report })
+    }
+
+    /// Decides when the file was received, and duplicate keys are not known yet.
+    fn guard_received(&self, ingested: &Ingested, live_rows: Option<u64>) -> Result<(), Failure> {
+        let counts = Counts { rows: ingested.rows, rejected: ingested.rejects().count(), duplicates: 0 };
+        self.guard(counts, ingested.header, ingested.rejects(), live_rows)
     }
 
     /// Decides once more when all duplicates are known, and counts the rejects.
@@ -311,8 +420,7 @@ impl Job {
         })
     }
 
-    fn report(&self, status: Status, version: Option<u32>, file: (u64, &str), counts: Counts) -> Report {
-        let (bytes, sha256) = file;
+    fn report(&self, status: Status, version: Option<u32>, file: &File, counts: Counts) -> Report {
         Report {
             dataset: self.dataset.name.clone(),
             version,
@@ -320,8 +428,9 @@ impl Job {
             rows: counts.rows,
             rejected: counts.rejected,
             duplicates: counts.duplicates,
-            bytes,
-            sha256: sha256.to_owned(),
+            bytes: file.bytes,
+            sha256: file.sha256.clone(),
+            warnings: file.warnings.clone(),
             seconds: (self.load.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             changes: None,
         }
@@ -342,31 +451,18 @@ impl Job {
     }
 }
 
-/// Puts rows aside as they come. What does not work out is tried once more when all have come.
-async fn put_aside(publisher: &Publisher, rows: oneshot::Receiver<Range>) -> Option<Draft> {
-    let rows = rows.await.ok()?;
-    let draft = async {
-        let mut draft = publisher.draft().await?;
-        draft.fill(rows).await.map(|()| draft)
-    };
-    draft
-        .await
-        .inspect_err(|error| warn!(error = service::chain(error), "rows cannot be put aside early"))
-        .ok()
-}
-
 /// What became of a load, as its part of the trace.
 fn end_trace(load: &Load, outcome: &Result<Report, Failure>) {
     load.trace.say("dataset", load.dataset.clone());
     load.trace.say("load", load.id.to_string());
     match outcome {
         Ok(report) => {
-            load.trace.say("outcome", report.status.name());
+            load.trace.say("outcome", report.status.outcome().as_str());
             load.trace.say("rows", i64::try_from(report.rows).unwrap_or(i64::MAX));
             report.version.into_iter().for_each(|version| load.trace.say("version", i64::from(version)));
         }
         Err(failure) => {
-            load.trace.say("outcome", failure.outcome());
+            load.trace.say("outcome", failure.outcome().as_str());
             load.trace.fail(failure.to_string());
         }
     }
@@ -375,10 +471,10 @@ fn end_trace(load: &Load, outcome: &Result<Report, Failure>) {
 
 /// A failure of the sender's is a warning; one of ours means that somebody must look.
 fn log_failure(load: &Load, phase: Phase, failure: &Failure) {
-    let (dataset, phase, outcome) = (load.dataset.as_str(), phase.name(), failure.outcome());
+    let (dataset, phase, outcome) = (load.dataset.as_str(), phase.name(), failure.outcome().as_str());
     let (id, error, source) = (load.id, service::chain(failure), load.source.as_str());
     let trace_id = load.trace.id();
-    if outcome == "failed" {
+    if failure.outcome().is_our_failure() {
         error!(dataset, load = %id, phase, outcome, error, source, trace_id, "load ended");
     } else {
         warn!(dataset, load = %id, phase, outcome, error, source, trace_id, "load ended");

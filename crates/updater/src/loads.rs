@@ -1,11 +1,12 @@
 //! All loads that this updater knows: the running ones, and the last ones that ended.
 
 mod entry;
+mod reports;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 use uuid::Uuid;
 
-use entry::REPORT;
 pub(crate) use entry::{Event, Load, Order, Phase, Wish};
+use reports::Reports;
 
 /// So many ended loads are remembered, with their reports.
 const ENDED_MAX: usize = 100;
@@ -26,7 +27,7 @@ const STOP_WAIT: Duration = Duration::from_mins(2);
 /// The registry of loads.
 #[derive(Debug)]
 pub(crate) struct Loads {
-    work_dir: PathBuf,
+    reports: Reports,
     known: Mutex<VecDeque<Arc<Load>>>,
     stopping: CancellationToken,
     running: TaskTracker,
@@ -35,29 +36,44 @@ pub(crate) struct Loads {
 impl Loads {
     /// Prepares the work directory; what a crash left there goes.
     pub(crate) fn open(work_dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(work_dir)?;
-        for file in fs::read_dir(work_dir)? {
-            let file = file?;
-            if file.file_name().to_string_lossy().starts_with(REPORT) {
-                fs::remove_file(file.path())?;
-            }
-        }
-        let work_dir = work_dir.canonicalize()?;
+        let reports = Reports::open(work_dir)?;
         Ok(Self {
-            work_dir,
+            reports,
             known: Mutex::default(),
             stopping: CancellationToken::new(),
             running: TaskTracker::new(),
         })
     }
 
-    /// Enters a new load.
-    pub(crate) fn begin(&self, order: Order<'_>) -> Arc<Load> {
-        let load = Arc::new(Load::new(&self.work_dir, order, &self.stopping));
+    /// Enters a new load, unless the dataset's file is being received already: then that load is returned as the error. A
+    /// dry run changes nothing and keeps nobody out.
+    pub(crate) fn begin(&self, order: Order<'_>) -> Result<Arc<Load>, Arc<Load>> {
         let mut known = lock(&self.known);
+        let is_in_the_way = |load: &&Arc<Load>| {
+            load.dataset == order.dataset && !load.wish.dry_run && load.phase() == Phase::Receiving
+        };
+        if !order.wish.dry_run
+            && let Some(first) = known.iter().find(is_in_the_way)
+        {
+            return Err(first.clone());
+        }
+        let load = Arc::new(Load::new(&self.reports, order, &self.stopping));
         known.push_front(load.clone());
         forget(&mut known);
-        load
+        Ok(load)
+    }
+
+    /// Cancels all loads of a dataset that would publish, and waits until nothing is left of them.
+    pub(crate) async fn cancel(&self, dataset: &str) {
+        let running =
+            |load: &Arc<Load>| load.dataset == dataset && !load.wish.dry_run && load.phase() != Phase::Ended;
+        let loads: Vec<_> = self.list().into_iter().filter(running).collect();
+        for load in &loads {
+            load.cancel.cancel();
+        }
+        for load in loads {
+            load.ended().await;
+        }
     }
 
     /// Where the tasks of loads are counted, so that a stop can wait for them.
@@ -72,6 +88,11 @@ impl Loads {
     /// All of them, newest first.
     pub(crate) fn list(&self) -> Vec<Arc<Load>> {
         lock(&self.known).iter().cloned().collect()
+    }
+
+    /// The updater is being stopped.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     /// Stops every running load and waits until each has cleaned up.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use ingest::{Refusal, Rejects};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use crate::load::{OUTCOMES, UNREADABLE};
+use crate::load::UNREADABLE;
 use crate::loads::Phase;
+use crate::outcome::Outcome;
 
 /// From a small file to a half hour.
 const BUCKETS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0];
@@ -43,16 +44,16 @@ impl Metrics {
 
     /// Shows what has not happened yet as zero, so that the first time is an increase.
     pub(crate) fn expect(&self, dataset: &str) {
-        for outcome in OUTCOMES {
-            self.loads.with_label_values(&[dataset, outcome]);
+        for outcome in Outcome::ALL {
+            self.loads.with_label_values(&[dataset, outcome.as_str()]);
         }
         for guard in Refusal::CODES.into_iter().chain([UNREADABLE]) {
             self.refused.with_label_values(&[dataset, guard]);
         }
     }
 
-    pub(crate) fn outcome(&self, dataset: &str, outcome: &str) {
-        self.loads.with_label_values(&[dataset, outcome]).inc();
+    pub(crate) fn outcome(&self, dataset: &str, outcome: Outcome) {
+        self.loads.with_label_values(&[dataset, outcome.as_str()]).inc();
     }
 
     pub(crate) fn refused(&self, dataset: &str, guard: &str) {

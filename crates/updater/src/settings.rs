@@ -41,7 +41,7 @@ pub struct Settings {
     pub report_rows_max: u64,
     /// How long an upload may send nothing, in seconds. Default: 60.
     pub idle_seconds: u64,
-    /// How long an upload may take to arrive, in seconds; it keeps others out meanwhile. Default: 21600.
+    /// How long an upload may take to arrive, in seconds. Default: 21600.
     pub upload_seconds_max: u64,
     /// How far the threads of loads give way to others on the machine: 0 not at all, 19 the most. Default: 10.
     pub load_nice: u8,
@@ -94,6 +94,7 @@ impl Settings {
             rows_max: self.rows_max,
             report_rows_max: self.report_rows_max,
             sort_memory_bytes: self.sort_memory_bytes,
+            ..Limits::default()
         }
     }
 }

@@ -92,15 +92,17 @@ impl Api {
         }
         let new = NewVersion {
             schema: dataset.schema.clone(),
+            definition_hash: dataset.definition_hash(),
             sha256: "0".repeat(64),
             bytes: 1,
+            rows: rows.len() as u64,
             source: "a test".into(),
             forced: false,
             keep_versions: 2,
         };
         let counts = Counts { rows: rows.len() as u64, rejected: 0, duplicates: 0 };
         self.runtime.block_on(async {
-            let mut staging = self.store.publisher(&dataset.name).await.unwrap().stage(new).await.unwrap();
+            let mut staging = self.store.publisher(&dataset).await.unwrap().stage(new).await.unwrap();
             let (sender, all) = tokio::sync::mpsc::channel(1);
             sender.send(batch).await.unwrap();
             drop(sender);
@@ -109,8 +111,9 @@ impl Api {
         })
     }
 
-    pub(crate) fn activate(&self, dataset: &str, version: u32) {
-        let publisher = self.runtime.block_on(self.store.publisher(dataset)).unwrap();
+    pub(crate) fn activate(&self, toml: &str, version: u32) {
+        let dataset = Datasets::from_toml(toml).unwrap().only().unwrap().clone();
+        let publisher = self.runtime.block_on(self.store.publisher(&dataset)).unwrap();
         self.runtime.block_on(publisher.activate(version)).unwrap();
     }
 

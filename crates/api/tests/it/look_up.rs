@@ -83,7 +83,7 @@ fn an_answer_that_the_client_has_is_not_sent_again() {
         }
         api.publish(ITEMS, &["a;2"]);
         assert_eq!(ask("\"items-1\"").text(), r#"{"code":"a","stock":2}"#);
-        api.activate("items", 1);
+        api.activate(ITEMS, 1);
         assert_eq!(ask("\"items-1\"").status, 304);
     }
 }

@@ -34,33 +34,45 @@ impl Catalog {
 
     /// Reads the catalog of a dataset's directory, if it has one.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
-        let text = match fs::read(dir.join(NAME)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read?,
-        };
+        read_bytes(dir)?.map(|bytes| Self::parse(dir, &bytes)).transpose()
+    }
+
+    /// Reads a catalog from the bytes of its file, which is in that directory.
+    pub(super) fn parse(dir: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |why: String| Error::corrupt(format!("{}: {why}", dir.join(NAME).display()));
-        let catalog: Self = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let catalog: Self = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if catalog.format != FORMAT {
             return Err(damaged(format!("format {} is not known", catalog.format)));
         }
-        Ok(Some(catalog))
+        Ok(catalog)
+    }
+
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(Error::corrupt)
     }
 
     /// The entry of the live version.
     pub(super) fn live_entry(&self) -> Option<&Entry> {
         self.versions.iter().find(|entry| Some(entry.version) == self.live)
     }
+}
 
-    /// Replaces the catalog: after this it is the new one, also after a power cut; before, it is the old one.
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        let text = serde_json::to_vec(self).map_err(Error::corrupt)?;
-        let new = dir.join("catalog.json.new");
-        let mut file = File::create(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, dir.join(NAME))?;
-        sync_dir(dir)
+/// The bytes of a directory's catalog, if it has one.
+pub(super) fn read_bytes(dir: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(dir.join(NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read?)),
     }
+}
+
+/// Replaces the catalog: after this it is the new one, also after a power cut; before, it is the old one.
+pub(super) fn write(dir: &Path, bytes: &[u8]) -> Result<()> {
+    let new = dir.join("catalog.json.new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, dir.join(NAME))?;
+    sync_dir(dir)
 }
 
 /// Makes the names in a directory survive a power cut.

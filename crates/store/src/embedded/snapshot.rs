@@ -33,10 +33,10 @@ pub(super) fn version_of(name: &str) -> Option<u32> {
     name.strip_prefix('v')?.strip_suffix(".lmdb")?.parse().ok()
 }
 
-/// Whether a directory holds the file of any version.
-pub(super) fn any(dir: &Path) -> Result<bool> {
-    let mut names = std::fs::read_dir(dir)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
-    Ok(names.any(|name| version_of(&name).is_some()))
+/// The versions that have a file in a directory.
+pub(super) fn versions(dir: &Path) -> Result<Vec<u32>> {
+    let names = std::fs::read_dir(dir)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| version_of(&name)).collect())
 }
 
 /// A version that is read.
@@ -117,6 +117,13 @@ impl Snapshot {
         // Where there are enough of them, it ends here.
         let _ = idle.push(txn);
         looked
+    }
+
+    /// Counts the rows, block by block.
+    pub(super) fn count_rows(&self) -> Result<u64> {
+        let txn = self.env.read_txn()?;
+        let blocks = self.blocks.iter(&txn)?;
+        blocks.map(|block| Ok(Block::read(block?)?.rows() as u64)).sum()
     }
 
     /// Hands all rows, in batches of about `batch_bytes`, to `give`, until it wants no more.

@@ -139,13 +139,14 @@ mod tests {
 
     use dataset::{Datasets, RowBatch};
 
-    use super::super::catalog::Catalog;
+    use super::super::catalog::{self, Catalog};
     use super::super::pages::tests::{forget, is_in_memory, on_disk};
     use super::super::read::Reader;
     use super::super::snapshot::{self, Snapshots, Writer};
     use super::*;
-    use crate::ledger::{Counts, Ledger};
-    use crate::{Metrics, NewVersion};
+    use crate::Metrics;
+    use crate::ledger::Ledger;
+    use crate::version::{Counts, Entry, NewLoad};
 
     /// A snapshot that is not in memory.
     fn cold(root: &Path) -> (Arc<Snapshot>, PathBuf, File) {
@@ -182,14 +183,14 @@ mod tests {
     /// Enters that version 1 is live.
     fn announce(root: &Path) {
         let items = "[d]\nkey = \"n\"\ncolumns = [{ name = \"n\", type = \"integer\" }]";
-        let schema = Datasets::from_toml(items).unwrap().only().unwrap().schema.clone();
-        let (sha256, source) = ("0".repeat(64), "a test".to_owned());
-        let mut ledger = Ledger::new(Vec::new());
-        ledger.begin(NewVersion { schema, sha256, bytes: 10, source, forced: false, keep_versions: 2 });
+        let dataset = Datasets::from_toml(items).unwrap().only().unwrap().clone();
+        let load = NewLoad { id: String::new(), source: "a test".to_owned() };
+        let mut ledger = Ledger::new(vec![Entry::reserved(1, &dataset, &load)]);
         ledger.staged(1, Counts { rows: 40_000, rejected: 0, duplicates: 0 });
         ledger.announce(1);
         ledger.swapped(1);
-        Catalog::new(Some(1), ledger.entries().to_vec()).write(&root.join("d")).unwrap();
+        let catalog = Catalog::new(Some(1), ledger.entries().to_vec());
+        catalog::write(&root.join("d"), &catalog.to_bytes().unwrap()).unwrap();
     }
 
     #[tokio::test]

@@ -13,8 +13,9 @@ const SESSION: &str = "SET SESSION autocommit = 1, time_zone = '+00:00', \
     tx_isolation = 'READ-COMMITTED', \
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'";
 
-/// A publisher waits for its file for as long as that takes; but no statement of it waits for a lock for long.
-const PATIENT: &str = "SET SESSION wait_timeout = 604800, lock_wait_timeout = 5, net_read_timeout = 600, \
+/// A load may send nothing for a while, when its rows are merged; but none of its statements waits long for a lock. What
+/// its host leaves behind is killed by the next publisher.
+const PATIENT: &str = "SET SESSION wait_timeout = 3600, lock_wait_timeout = 5, net_read_timeout = 600, \
     max_statement_time = 0";
 
 /// A long list of keys is looked up as such, and not as a table that is made for it.
@@ -99,14 +100,37 @@ pub(super) fn is_too_many(error: &Error) -> bool {
     matches!(error.and_then(server_code), Some(1040 | 1203 | 1226))
 }
 
-/// An error with its causes, for a log and for all who wait for the same.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+/// A database that has not answered a small statement after this long hangs.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Some statements that take no longer than a moment, unless the database hangs.
+pub(super) async fn in_time<T, E>(statements: impl Future<Output = Result<T, E>>) -> Result<T, Error>
+where
+    Error: From<E>,
+{
+    in_time_of(STATEMENT_TIMEOUT, statements).await
+}
+
+/// Some statements that take no longer than this.
+pub(super) async fn in_time_of<T, E>(
+    timeout: Duration,
+    statements: impl Future<Output = Result<T, E>>,
+) -> Result<T, Error>
+where
+    Error: From<E>,
+{
+    Ok(tokio::time::timeout(timeout, statements).await.map_err(timed_out)??)
 }
 
 pub(super) fn timed_out(elapsed: Elapsed) -> Error {
     Error::Unavailable(elapsed.into())
+}
+
+/// Whether the connection on which this came cannot be used any more: it is gone, or a statement was given up on it.
+pub(super) fn is_broken(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else { return false };
+    let lost = cause.downcast_ref::<mysql_async::Error>().is_some_and(is_lost);
+    lost || cause.is::<Elapsed>() || cause.is::<std::io::Error>()
 }
 
 /// Error codes of the server.
@@ -116,6 +140,8 @@ pub(super) mod code {
     pub(in crate::mariadb) const LOCK_WAIT_TIMEOUT: u16 = 1205;
     pub(in crate::mariadb) const DEADLOCK: u16 = 1213;
     pub(in crate::mariadb) const NEED_REPREPARE: u16 = 1615;
+    pub(in crate::mariadb) const DUPLICATE_KEY: u16 = 1062;
+    pub(in crate::mariadb) const STATEMENT_TIMEOUT: u16 = 1969;
 }
 
 /// The code of an error that the server sent.
@@ -140,6 +166,14 @@ pub(super) fn is_lost(error: &mysql_async::Error) -> bool {
     }
 }
 
+/// Whether a text of the server names a full disk (28) or a full table file (135) as the cause.
+fn is_full(error: &mysql_async::Error) -> bool {
+    let text = error.to_string();
+    let number =
+        text.split("rrno: ").nth(1).and_then(|rest| rest.split(|char: char| !char.is_ascii_digit()).next());
+    matches!(number, Some("28" | "135")) || text.contains("No space left on device")
+}
+
 impl From<mysql_async::Error> for Error {
     fn from(error: mysql_async::Error) -> Self {
         if is_lost(&error) {
@@ -148,6 +182,8 @@ impl From<mysql_async::Error> for Error {
         match server_code(&error) {
             // Disk full, table full, no space for a temporary file.
             Some(1021 | 1114 | 3) => Self::NoSpace(error.into()),
+            // An error of the storage engine or the file system whose text says that it is that.
+            Some(1005 | 1025 | 1026 | 1030) if is_full(&error) => Self::NoSpace(error.into()),
             // Too many connections, access refused, read-only, out of time, interrupted, no answer from its disk.
             Some(
                 1040 | 1044 | 1045 | 1129 | 1130 | 1142 | 1203 | 1205 | 1226 | 1227 | 1290 | 1317 | 1792

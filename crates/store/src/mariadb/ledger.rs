@@ -6,7 +6,7 @@ use mysql_async::{Conn, Params, Row, params};
 use serde_json::Value as Json;
 
 use super::connect::{code, server_code};
-use crate::{Entry, Error, Result};
+use crate::{Entry, Error, Result, State};
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
     dataset VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -17,30 +17,93 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
     duplicates BIGINT UNSIGNED NOT NULL,
     bytes BIGINT UNSIGNED NOT NULL,
     sha256 CHAR(64) CHARACTER SET ascii NOT NULL,
+    definition_hash CHAR(64) CHARACTER SET ascii NOT NULL,
     source VARCHAR(255) NOT NULL,
+    load_id VARCHAR(64) NOT NULL,
+    host VARCHAR(255) NOT NULL,
     forced BOOLEAN NOT NULL,
     started_at BIGINT NOT NULL COMMENT 'seconds since 1970, UTC',
     published_at BIGINT NULL COMMENT 'seconds since 1970, UTC',
+    withdrawn_at BIGINT NULL COMMENT 'seconds since 1970, UTC',
     reason TEXT NULL,
     swap_number BIGINT UNSIGNED NOT NULL,
+    live_swap BIGINT UNSIGNED NOT NULL,
     columns_json MEDIUMTEXT NOT NULL,
     PRIMARY KEY (dataset, version)
 ) ENGINE = InnoDB, CHARACTER SET utf8mb4";
 
-const COLUMNS: &str = "dataset, version, state, row_count, rejected, duplicates, bytes, sha256, source, forced, \
-    started_at, published_at, reason, swap_number, columns_json";
+/// Adds the columns that the first layout did not have.
+const UPGRADE: &str = "ALTER TABLE tableswap_versions
+    ADD COLUMN IF NOT EXISTS definition_hash CHAR(64) CHARACTER SET ascii NOT NULL DEFAULT '' AFTER sha256,
+    ADD COLUMN IF NOT EXISTS load_id VARCHAR(64) NOT NULL DEFAULT '' AFTER source,
+    ADD COLUMN IF NOT EXISTS host VARCHAR(255) NOT NULL DEFAULT '' AFTER load_id,
+    ADD COLUMN IF NOT EXISTS withdrawn_at BIGINT NULL AFTER published_at,
+    ADD COLUMN IF NOT EXISTS swap_number BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER reason,
+    ADD COLUMN IF NOT EXISTS live_swap BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER swap_number";
+
+const COLUMNS: &str = "dataset, version, state, row_count, rejected, duplicates, bytes, sha256, definition_hash, \
+    source, load_id, host, forced, started_at, published_at, withdrawn_at, reason, swap_number, live_swap, \
+    columns_json";
+
+const PLACES: &str = ":dataset, :version, :state, :row_count, :rejected, :duplicates, :bytes, :sha256, \
+    :definition_hash, :source, :load_id, :host, :forced, :started_at, :published_at, :withdrawn_at, :reason, \
+    :swap_number, :live_swap, :columns_json";
 
 /// So far back it is looked at versions whose rows are gone.
 const GONE_MAX: u32 = 1000;
 
+/// Makes the ledger, or brings it to this layout.
 pub(super) async fn create(conn: &mut Conn) -> Result<()> {
-    Ok(conn.query_drop(CREATE).await?)
+    conn.query_drop(CREATE).await?;
+    let newest = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
+                  AND TABLE_NAME = 'tableswap_versions' AND COLUMN_NAME = 'live_swap'";
+    if conn.query_first::<u64, _>(newest).await? == Some(0) {
+        conn.query_drop(UPGRADE).await?;
+        let live_swap =
+            "UPDATE tableswap_versions SET live_swap = swap_number WHERE published_at IS NOT NULL";
+        conn.query_drop(live_swap).await?;
+    }
+    Ok(())
+}
+
+/// Enters a version whose number is not in use. Says whether it was not.
+pub(super) async fn insert(conn: &mut Conn, dataset: &str, entry: &Entry) -> Result<bool> {
+    let insert = format!("INSERT INTO tableswap_versions ({COLUMNS}) VALUES ({PLACES})");
+    match conn.exec_drop(insert, parameters(dataset, entry)?).await {
+        Err(error) if server_code(&error) == Some(code::DUPLICATE_KEY) => Ok(false),
+        inserted => Ok(inserted.map(|()| true)?),
+    }
+}
+
+/// The highest number that has an entry, or 0.
+pub(super) async fn newest(conn: &mut Conn, dataset: &str) -> Result<u32> {
+    let select =
+        "SELECT CAST(COALESCE(MAX(version), 0) AS UNSIGNED) FROM tableswap_versions WHERE dataset = ?";
+    Ok(conn.exec_first(select, (dataset,)).await?.unwrap_or(0))
+}
+
+/// Enters how a version ended that was reserved and not staged.
+pub(super) async fn end(
+    conn: &mut Conn,
+    (dataset, version): (&str, u32),
+    state: State,
+    reason: &str,
+) -> Result<()> {
+    let update = "UPDATE tableswap_versions SET state = ?, reason = ? \
+                  WHERE dataset = ? AND version = ? AND state = 'loading'";
+    Ok(conn.exec_drop(update, (state.as_str(), reason, dataset, version)).await?)
+}
+
+/// Forgets a version that was reserved and not staged.
+pub(super) async fn forget(conn: &mut Conn, dataset: &str, version: u32) -> Result<()> {
+    let delete = "DELETE FROM tableswap_versions WHERE dataset = ? AND version = ? AND state = 'loading'";
+    Ok(conn.exec_drop(delete, (dataset, version)).await?)
 }
 
 /// The entries of a dataset, oldest first; none where there is no ledger yet.
 pub(super) async fn read(conn: &mut Conn, dataset: &str) -> Result<Vec<Entry>> {
     let select = format!(
-        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = :dataset AND (state NOT IN ('dropped', 'failed') \
+        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = :dataset AND (state NOT IN ('dropped', 'failed', 'superseded') \
          OR version + {GONE_MAX} > (SELECT MAX(version) FROM tableswap_versions WHERE dataset = :dataset)) \
          ORDER BY version"
     );
@@ -64,11 +127,7 @@ fn or_empty<T>(rows: mysql_async::Result<Vec<T>>) -> Result<Vec<T>> {
 
 /// Writes entries that are new or changed.
 pub(super) async fn write(conn: &mut Conn, dataset: &str, entries: Vec<Entry>) -> Result<()> {
-    let insert = format!(
-        "REPLACE INTO tableswap_versions ({COLUMNS}) VALUES (:dataset, :version, :state, :row_count, :rejected, \
-         :duplicates, :bytes, :sha256, :source, :forced, :started_at, :published_at, :reason, :swap_number, \
-         :columns_json)"
-    );
+    let insert = format!("REPLACE INTO tableswap_versions ({COLUMNS}) VALUES ({PLACES})");
     for entry in entries {
         conn.exec_drop(&insert, parameters(dataset, &entry)?).await?;
     }
@@ -76,22 +135,26 @@ pub(super) async fn write(conn: &mut Conn, dataset: &str, entries: Vec<Entry>) -
 }
 
 fn parameters(dataset: &str, entry: &Entry) -> Result<Params> {
-    let state = serde_json::to_value(entry.state).map_err(Error::corrupt)?;
     Ok(params! {
         "dataset" => dataset,
         "version" => entry.version,
-        "state" => state.as_str(),
+        "state" => entry.state.as_str(),
         "row_count" => entry.rows,
         "rejected" => entry.rejected,
         "duplicates" => entry.duplicates,
         "bytes" => entry.bytes,
         "sha256" => &entry.sha256,
+        "definition_hash" => &entry.definition_hash,
         "source" => entry.source.chars().take(255).collect::<String>(),
+        "load_id" => &entry.load,
+        "host" => entry.host.chars().take(255).collect::<String>(),
         "forced" => entry.forced,
         "started_at" => entry.started_at.timestamp(),
         "published_at" => entry.published_at.map(|time| time.timestamp()),
+        "withdrawn_at" => entry.withdrawn_at.map(|time| time.timestamp()),
         "reason" => entry.reason.as_ref().map(|reason| reason.chars().take(4000).collect::<String>()),
         "swap_number" => entry.swap,
+        "live_swap" => entry.live_swap,
         "columns_json" => serde_json::to_string(&entry.schema).map_err(Error::corrupt)?,
     })
 }
@@ -107,12 +170,17 @@ fn entry(row: &Row) -> Result<Entry> {
         duplicates: get(row, "duplicates")?,
         bytes: get(row, "bytes")?,
         sha256: get(row, "sha256")?,
+        definition_hash: get(row, "definition_hash")?,
         source: get(row, "source")?,
+        load: get(row, "load_id")?,
+        host: get(row, "host")?,
         forced: get(row, "forced")?,
         started_at: time(get(row, "started_at")?),
         published_at: get::<Option<i64>>(row, "published_at")?.map(time),
+        withdrawn_at: get::<Option<i64>>(row, "withdrawn_at")?.map(time),
         reason: get(row, "reason")?,
         swap: get(row, "swap_number")?,
+        live_swap: get(row, "live_swap")?,
         schema: serde_json::from_str(&schema).map_err(Error::corrupt)?,
     })
 }

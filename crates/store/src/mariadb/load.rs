@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::turns::{Turn, Turns};
 use super::{rows, table};
-use crate::publisher::{Rows, same_count};
+use crate::publisher::{Rows, check_count};
 use crate::{Error, Result};
 
 /// One statement takes about so much; if it fails, or the load is given up, there is little to roll back.
@@ -84,11 +84,6 @@ impl Lane {
         }
     }
 
-    /// The server's name for the connection.
-    pub(super) fn id(&self) -> u32 {
-        self.conn.id()
-    }
-
     /// Sends all rows, and returns how many of them are in the table.
     pub(super) async fn run(mut self) -> Result<u64> {
         let mut sent = 0;
@@ -101,7 +96,7 @@ impl Lane {
             turns.end(turn, one.bytes).await;
         }
         let staged = self.count().await?;
-        same_count(sent, staged)?;
+        check_count(sent, staged)?;
         Ok(staged)
     }
 
@@ -115,7 +110,7 @@ impl Lane {
             return Err(Error::Warnings(warnings.into()));
         }
         let sent = std::mem::take(&mut self.feed.lock().await.sent);
-        same_count(sent.rows, self.conn.affected_rows())?;
+        check_count(sent.rows, self.conn.affected_rows())?;
         Ok(sent)
     }
 

@@ -1,6 +1,6 @@
 //! A look at what is live in a database, and at whether it can be trusted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Value};
 
-use super::connect::{code, server_code};
 use super::ledger;
 use super::node::Table;
+use super::table::is_not_there;
 use crate::{Entry, Live, Result};
 
 /// A version that becomes live while it is looked at is looked at again, so often.
@@ -39,18 +39,33 @@ impl Floors {
 /// Which version of a dataset is live, and what the ledger says of it.
 type Standing = (String, Option<u32>, Option<String>);
 
-/// The live tables; those that are known already are given back. And the datasets whose live table the ledger does not
-/// know.
+/// What a look finds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) live: HashMap<String, Arc<Table>>,
+    /// Datasets that were live once and cannot be read, each with the reason.
+    pub(super) lost: BTreeMap<String, &'static str>,
+}
+
+const NO_TABLE: &str = "its live table is missing, empty or not ours";
+const NO_ENTRY: &str = "its live table has no entry in tableswap_versions";
+
+/// The live tables; those that are known already are given back.
 pub(super) async fn live(
     conn: &mut Conn,
     known: &HashMap<String, Arc<Table>>,
+    lost_before: &BTreeMap<String, &'static str>,
     floors: &Floors,
-) -> Result<(HashMap<String, Arc<Table>>, BTreeSet<String>)> {
-    let (mut live, mut unknown) = (HashMap::new(), BTreeSet::new());
-    for (dataset, version, mark) in standings(conn, known).await? {
+) -> Result<Found> {
+    let mut found = Found::default();
+    let Standings { standings, published } = standings(conn, known).await?;
+    // What was live once is never taken for a dataset that does not exist.
+    let once_live = published.iter().chain(known.keys()).chain(lost_before.keys());
+    found.lost.extend(once_live.map(|dataset| (dataset.clone(), NO_TABLE)));
+    for (dataset, version, mark) in standings {
         let Some(version) = version else { continue };
         let Some(mark) = mark else {
-            unknown.insert(dataset);
+            found.lost.insert(dataset, NO_ENTRY);
             continue;
         };
         let same = |table: &&Arc<Table>| table.live.version == version && table.mark == mark;
@@ -61,35 +76,53 @@ pub(super) async fn live(
             floors.raise(&dataset, table.swap);
             table
         };
-        live.insert(dataset, table);
+        found.lost.remove(&dataset);
+        found.live.insert(dataset, table);
     }
-    Ok((live, unknown))
+    Ok(found)
 }
 
+/// What is live by the tables, and which datasets were published once by the ledger.
+struct Standings {
+    standings: Vec<Standing>,
+    published: Vec<String>,
+}
+
+const NAMES: &str =
+    "SELECT dataset, NULL, CAST(COUNT(published_at) > 0 AS CHAR) FROM tableswap_versions GROUP BY dataset";
+
 /// All datasets. With one statement, where those that are known are still there; one by one, where not.
-async fn standings(conn: &mut Conn, known: &HashMap<String, Arc<Table>>) -> Result<Vec<Standing>> {
-    let mut all = "SELECT DISTINCT dataset, NULL, NULL FROM tableswap_versions".to_owned();
+async fn standings(conn: &mut Conn, known: &HashMap<String, Arc<Table>>) -> Result<Standings> {
+    let mut all = NAMES.to_owned();
     for dataset in known.keys() {
         all.push_str(" UNION ALL (");
         all.push_str(&standing_of(dataset));
         all.push(')');
     }
     let found: mysql_async::Result<Vec<Standing>> = conn.query(all).await;
-    let found = match found {
+    let (found, ask_known) = match found {
         Err(error) if is_not_there(&error) => {
-            let names = conn.query("SELECT DISTINCT dataset, NULL, NULL FROM tableswap_versions").await;
-            if names.as_ref().is_err_and(is_not_there) { Vec::new() } else { names? }
+            let names = conn.query(NAMES).await;
+            (if names.as_ref().is_err_and(is_not_there) { Vec::new() } else { names? }, true)
         }
-        found => found?,
+        found => (found?, false),
     };
     let (mut standings, names): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.1.is_some());
-    for (dataset, ..) in names {
+    let mut to_ask: Vec<_> = names.iter().map(|(dataset, ..)| dataset.clone()).collect();
+    if ask_known {
+        to_ask.extend(known.keys().cloned());
+    }
+    to_ask.sort_unstable();
+    to_ask.dedup();
+    for dataset in to_ask {
         let is_new = standings.iter().all(|(other, ..)| *other != dataset);
         if is_new && dataset::is_dataset_name(&dataset) {
             standings.extend(standing(conn, &dataset).await?);
         }
     }
-    Ok(standings)
+    let is_published =
+        |(dataset, _, published): Standing| (published.as_deref() == Some("1")).then_some(dataset);
+    Ok(Standings { standings, published: names.into_iter().filter_map(is_published).collect() })
 }
 
 async fn standing(conn: &mut Conn, dataset: &str) -> Result<Option<Standing>> {
@@ -111,11 +144,6 @@ fn standing_of(dataset: &str) -> String {
 /// What the ledger says of a version, as `standing_of` selects it.
 fn mark(entry: &Entry) -> String {
     format!("{} {} {}", entry.swap, entry.started_at.timestamp(), entry.sha256)
-}
-
-/// There is no version yet; or somebody else made a table of that name, which has no version.
-fn is_not_there(error: &mysql_async::Error) -> bool {
-    matches!(server_code(error), Some(code::NO_SUCH_TABLE | code::UNKNOWN_COLUMN))
 }
 
 /// Reads what has to be known of the live version.

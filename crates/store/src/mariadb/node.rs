@@ -5,7 +5,7 @@
 
 mod take;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError, Weak};
@@ -22,10 +22,11 @@ use tokio::sync::{Mutex, Semaphore};
 use tracing::{error, info, warn};
 
 use super::cache::Cache;
-use super::connect::{self, Address, chain, timed_out};
+use super::connect::{self, Address, timed_out};
 use super::look::{self, Floors};
 use super::queue::{Answer, Queue, Stalled};
 use super::select::{self, Selected};
+use crate::error::chain;
 use crate::{Error, Live, Metrics, Result, Settings};
 
 /// How often the live versions are looked at: twice within the time that a publication waits for its readers.
@@ -69,8 +70,8 @@ pub(super) enum Failure {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Seen {
     pub(super) live: HashMap<String, Arc<Table>>,
-    /// Datasets whose live table the ledger does not know.
-    pub(super) unknown: BTreeSet<String>,
+    /// Datasets that were live once and cannot be read, each with the reason.
+    pub(super) lost: BTreeMap<String, &'static str>,
     pub(super) error: Option<String>,
     /// Why the server is not to be read from, although it answers.
     pub(super) unfit: Option<String>,
@@ -331,7 +332,7 @@ impl Node {
                 };
                 let changed = found.live.len() != seen.live.len() || !found.live.iter().all(same);
                 let same_state =
-                    (&seen.error, &seen.unfit, &seen.unknown) == (&found.error, &found.unfit, &found.unknown);
+                    (&seen.error, &seen.unfit, &seen.lost) == (&found.error, &found.unfit, &found.lost);
                 if changed || !same_state {
                     self.seen.store(Arc::new(found));
                 }
@@ -369,13 +370,13 @@ impl Node {
     }
 
     async fn look_on(&self, conn: &mut Conn, seen: &Seen, check: bool) -> Result<Seen> {
-        let (live, unknown) = look::live(conn, &seen.live, &self.floors).await?;
+        let look::Found { live, lost } = look::live(conn, &seen.live, &seen.lost, &self.floors).await?;
         let unfit = if self.is_replica && (check || seen.error.is_some()) {
             look::unfit(conn).await?
         } else {
             seen.unfit.clone()
         };
-        Ok(Seen { live, unknown, error: None, unfit })
+        Ok(Seen { live, lost, error: None, unfit })
     }
 
     /// Puts into the log what changed.
@@ -386,8 +387,10 @@ impl Node {
                 info!(dataset = name, version, rows, database = self.name, "reads a new live version");
             }
         }
-        for dataset in after.unknown.difference(&before.unknown) {
-            warn!(dataset, database = self.name, "the live table has no entry in tableswap_versions");
+        for (dataset, why) in &after.lost {
+            if before.lost.get(dataset) != Some(why) {
+                error!(dataset, why, database = self.name, "the live version cannot be read");
+            }
         }
         if before.error.is_some() {
             info!(database = self.name, "follows the live versions");

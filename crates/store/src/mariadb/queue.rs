@@ -331,7 +331,7 @@ impl Came {
 mod tests {
     use futures_util::FutureExt;
 
-    use dataset::{Column, Kind, Schema};
+    use dataset::{Column, JsonNumber, Kind, Schema};
 
     use super::*;
     use crate::Live;
@@ -339,7 +339,12 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(4);
 
     fn table(dataset: &str) -> Arc<Table> {
-        let id = Column { name: "id".into(), kind: Kind::Text { max: 9 }, optional: false };
+        let id = Column {
+            name: "id".into(),
+            kind: Kind::Text { max: 9 },
+            optional: false,
+            json: JsonNumber::Number,
+        };
         let schema = Arc::new(Schema::new("id", vec![id]).unwrap());
         let live = Live { dataset: dataset.to_owned(), version: 1, rows: 1, published_at: None, schema };
         Arc::new(Table { live, swap: 1, mark: String::new(), content: 1, proof: mysql_async::Value::NULL })

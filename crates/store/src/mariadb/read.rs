@@ -12,9 +12,10 @@ use dataset::KeyBytes;
 use futures_util::future::join_all;
 
 use super::cache::{Cache, Kept};
-use super::connect::{Address, chain};
+use super::connect::Address;
 use super::look::Floors;
 use super::node::{Failure, Node, Shared, Table};
+use crate::error::chain;
 use crate::reader::Servers;
 use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings};
 
@@ -253,7 +254,10 @@ impl Reader {
                 self.primary.complain(BEHIND);
                 Err(Error::Unavailable(BEHIND.into()))
             }
-            None => Ok(None),
+            None => match self.nodes().find_map(|node| node.seen().lost.get(dataset).copied()) {
+                Some(why) => Err(Error::Unavailable(why.into())),
+                None => Ok(None),
+            },
         }
     }
 }

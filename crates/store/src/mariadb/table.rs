@@ -1,9 +1,12 @@
 //! Tables: their names, their columns, and which version they are.
 
+use std::collections::BTreeSet;
+
 use dataset::{Column, Kind, Schema};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
+use super::connect::{code, server_code};
 use crate::{Error, Result};
 
 /// The table of a version that is not live.
@@ -69,7 +72,7 @@ pub(super) async fn live_version(conn: &mut Conn, dataset: &str) -> Result<Optio
         )
         .await?;
     let Some((_, expression)) = found else { return Ok(None) };
-    let version = expression.and_then(|expression| expression.trim_matches(['(', ')']).parse().ok());
+    let version = expression.and_then(|expression| proven(&expression));
     version.map(Some).ok_or_else(|| {
         Error::Setup(format!(
             "the database has a table `{dataset}` that this service did not make: give it another database"
@@ -77,17 +80,52 @@ pub(super) async fn live_version(conn: &mut Conn, dataset: &str) -> Result<Optio
     })
 }
 
-/// The versions of a dataset that have a table and are not live. A table that only has such a name is not ours.
-pub(super) async fn others(conn: &mut Conn, dataset: &str) -> Result<Vec<u32>> {
-    let tables: Vec<String> = conn
+/// The tables and views that have the name of a version of a dataset that is not live.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// The numbers that are taken, by whatever.
+    pub(super) taken: BTreeSet<u32>,
+    /// Those of tables that prove to be this version of this dataset.
+    pub(super) ours: Vec<u32>,
+}
+
+pub(super) async fn named(conn: &mut Conn, dataset: &str) -> Result<Named> {
+    let prefix = format!("{dataset}__v");
+    let tables: Vec<(String, Option<String>)> = conn
         .exec(
-            "SELECT TABLE_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
-             AND COLUMN_NAME = 'dataset_version' AND GENERATION_EXPRESSION IS NOT NULL \
-             AND LEFT(TABLE_NAME, CHAR_LENGTH(?)) = ?",
-            (format!("{dataset}__v"), format!("{dataset}__v")),
+            "SELECT t.TABLE_NAME, c.GENERATION_EXPRESSION FROM information_schema.TABLES t \
+             LEFT JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = t.TABLE_SCHEMA \
+             AND c.TABLE_NAME = t.TABLE_NAME AND c.COLUMN_NAME = 'dataset_version' \
+             WHERE t.TABLE_SCHEMA = DATABASE() AND LEFT(t.TABLE_NAME, CHAR_LENGTH(?)) = ?",
+            (&prefix, &prefix),
         )
         .await?;
-    Ok(tables.iter().filter_map(|table| version_of(dataset, table)).collect())
+    let mut named = Named::default();
+    for (table, expression) in tables {
+        let Some(version) = version_of(dataset, &table) else { continue };
+        named.taken.insert(version);
+        if expression.and_then(|expression| proven(&expression)) == Some(version) {
+            named.ours.push(version);
+        }
+    }
+    Ok(named)
+}
+
+/// The version that a table proves to be by the expression of its column `dataset_version`.
+fn proven(expression: &str) -> Option<u32> {
+    expression.trim_matches(['(', ')']).parse().ok()
+}
+
+/// Whether the version, which is not live, has a table that is ours.
+async fn is_ours(conn: &mut Conn, dataset: &str, version: u32) -> Result<bool> {
+    let expression: Option<Option<String>> = conn
+        .exec_first(
+            "SELECT GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
+             AND TABLE_NAME = ? AND COLUMN_NAME = 'dataset_version'",
+            (name(dataset, version),),
+        )
+        .await?;
+    Ok(expression.flatten().and_then(|expression| proven(&expression)) == Some(version))
 }
 
 /// The connections that still load a version that is not live. Those of others are not seen without a right for it.
@@ -98,19 +136,81 @@ pub(super) async fn loading(conn: &mut Conn, dataset: &str, version: u32) -> Res
     Ok(conn.exec(loading, (table,)).await?)
 }
 
-/// Drops a version that is not live.
+/// Drops a version that is not live, if the table that has its name proves to be that version.
 pub(super) async fn drop(conn: &mut Conn, dataset: &str, version: u32) -> Result<()> {
-    Ok(conn.query_drop(format!("DROP TABLE IF EXISTS `{}`", name(dataset, version))).await?)
+    if is_ours(conn, dataset, version).await? {
+        conn.query_drop(format!("DROP TABLE IF EXISTS `{}`", name(dataset, version))).await?;
+    }
+    Ok(())
 }
 
-/// The swap: `version` becomes live, and what was live gets its own name.
+/// Whether a version that is not live can be read: its first row says which version it is of.
+pub(super) async fn is_readable(conn: &mut Conn, dataset: &str, version: u32) -> Result<bool> {
+    let select = format!("SELECT dataset_version FROM `{}` LIMIT 1", name(dataset, version));
+    let found: mysql_async::Result<Option<u32>> = conn.query_first(select).await;
+    match found {
+        Err(error) if is_not_there(&error) => Ok(false),
+        found => Ok(found? == Some(version)),
+    }
+}
+
+/// How many rows of this version the live table has; none where it is not there.
+pub(super) async fn count_live(conn: &mut Conn, dataset: &str, version: u32) -> Result<u64> {
+    let select = format!("SELECT COUNT(*) FROM `{dataset}` WHERE dataset_version = {version}");
+    let count: mysql_async::Result<Option<u64>> = conn.query_first(select).await;
+    match count {
+        Err(error) if is_not_there(&error) => Ok(0),
+        count => Ok(count?.unwrap_or(0)),
+    }
+}
+
+/// There is no such table, or one without a version, which somebody else made.
+pub(super) fn is_not_there(error: &mysql_async::Error) -> bool {
+    matches!(server_code(error), Some(code::NO_SUCH_TABLE | code::UNKNOWN_COLUMN))
+}
+
+/// Whether the live table has just the columns of a schema.
+pub(super) async fn has_columns(conn: &mut Conn, dataset: &str, schema: &Schema) -> Result<bool> {
+    let found: Vec<(String, String, String, String)> = conn
+        .exec(
+            "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLUMN_KEY FROM information_schema.COLUMNS \
+             WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND GENERATION_EXPRESSION IS NULL \
+             ORDER BY ORDINAL_POSITION",
+            (dataset,),
+        )
+        .await?;
+    let expected = schema.columns().iter().map(|column| {
+        let nullable = if column.optional { "YES" } else { "NO" };
+        let key = if column.name == schema.key().name { "PRI" } else { "" };
+        (column.name.clone(), shown_type(&column.kind), nullable.to_owned(), key.to_owned())
+    });
+    Ok(expected.eq(found))
+}
+
+/// A column's type as the server shows it.
+fn shown_type(kind: &Kind) -> String {
+    match kind {
+        Kind::Integer => "bigint(20)".into(),
+        Kind::Boolean => "tinyint(1)".into(),
+        kind => sql_type(kind).to_lowercase(),
+    }
+}
+
+/// Whether a swap failed because a reader was in its way.
+pub(super) fn is_blocked(error: &mysql_async::Error) -> bool {
+    matches!(server_code(error), Some(code::LOCK_WAIT_TIMEOUT | code::DEADLOCK | code::STATEMENT_TIMEOUT))
+}
+
+/// How long a swap may hold new readers up behind a slow one: they wait while it waits.
+const SWAP_SECONDS: &str = "0.1";
+
+/// The swap: `version` becomes live, and what was live gets its own name. Only the limit on the statement's time is short
+/// enough; `WAIT` counts whole seconds and bounds it where the limit does not hold.
 pub(super) fn swap(dataset: &str, version: u32, live: Option<u32>) -> String {
     let new = name(dataset, version);
-    match live {
-        Some(live) => {
-            let old = name(dataset, live);
-            format!("RENAME TABLE `{dataset}` WAIT 1 TO `{old}`, `{new}` TO `{dataset}`")
-        }
-        None => format!("RENAME TABLE `{new}` WAIT 1 TO `{dataset}`"),
-    }
+    let renames = match live {
+        Some(live) => format!("`{dataset}` WAIT 1 TO `{}`, `{new}` TO `{dataset}`", name(dataset, live)),
+        None => format!("`{new}` WAIT 1 TO `{dataset}`"),
+    };
+    format!("SET STATEMENT max_statement_time = {SWAP_SECONDS} FOR RENAME TABLE {renames}")
 }

@@ -90,17 +90,18 @@ async fn p6_a_version_with_another_count_is_never_published(fixture: Fixture) {
 }
 
 async fn p4_a_second_publisher_is_refused(fixture: Fixture) {
-    let first = fixture.store.publisher("items").await.unwrap();
-    let second = fixture.store.publisher("items").await;
-    assert!(matches!(second, Err(Error::Busy { dataset }) if dataset == "items"));
-    let other = fixture.store.publisher("others").await;
+    let first = fixture.store.publisher(&fixture.dataset).await.unwrap();
+    let second = fixture.store.publisher(&fixture.dataset).await;
+    assert!(matches!(second, Err(Error::Busy { dataset, .. }) if dataset == "items"));
+    let others = dataset(&crate::fixture::ITEMS.replace("items", "others"));
+    let other = fixture.store.publisher(&others).await;
     assert!(other.is_ok(), "{other:?}");
     let staging = first.stage(fixture.new_version()).await.unwrap();
-    assert!(matches!(fixture.store.publisher("items").await, Err(Error::Busy { .. })));
+    assert!(matches!(fixture.store.publisher(&fixture.dataset).await, Err(Error::Busy { .. })));
     staging.abort("done").await.unwrap();
     crate::fixture::until(|| true).await;
     // A connection that is dropped is closed a little later.
-    while matches!(fixture.store.publisher("items").await, Err(Error::Busy { .. })) {
+    while matches!(fixture.store.publisher(&fixture.dataset).await, Err(Error::Busy { .. })) {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
@@ -122,7 +123,7 @@ async fn what_a_crash_left_behind_is_swept(fixture: Fixture) {
     drop(fixture.stage(&["a;2;"]).await);
     let mut staging = loop {
         // A connection that is dropped is closed a little later.
-        match fixture.store.publisher("items").await {
+        match fixture.store.publisher(&fixture.dataset).await {
             Ok(publisher) => break publisher.stage(fixture.new_version()).await.unwrap(),
             Err(Error::Busy { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
             Err(error) => panic!("{error:?}"),
@@ -139,14 +140,17 @@ async fn p8_the_previous_version_comes_back_and_the_withdrawn_one_does_not(fixtu
     fixture.publish(&["a;1;"]).await;
     fixture.publish(&["a;2;"]).await;
     let reader = fixture.reader().await;
-    let publisher = fixture.store.publisher("items").await.unwrap();
+    let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
     assert_eq!(publisher.activate(1).await.unwrap().live.version, 1);
     assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {\"code\":\"a\",\"stock\":1"));
     assert_eq!(fixture.states().await, [(2, Withdrawn), (1, Live)]);
-    assert_eq!(fixture.store.publisher("items").await.unwrap().live().map(|entry| entry.version), Some(1));
+    assert_eq!(
+        fixture.store.publisher(&fixture.dataset).await.unwrap().live().map(|entry| entry.version),
+        Some(1)
+    );
     fixture.publish(&["a;3;"]).await;
     assert_eq!(fixture.states().await, [(3, Live), (2, Withdrawn), (1, Kept)]);
-    let publisher = fixture.store.publisher("items").await.unwrap();
+    let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
     publisher.activate(2).await.unwrap();
     assert!(fixture.ask(&reader, &["a"]).await.starts_with("v2: {\"code\":\"a\",\"stock\":2"));
 }
@@ -163,11 +167,11 @@ async fn versions_that_are_gone_cannot_be_activated(fixture: Fixture) {
         fixture.publish(&[&format!("a;{n};")]).await;
     }
     for version in [1, 99] {
-        let publisher = fixture.store.publisher("items").await.unwrap();
+        let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
         let error = publisher.activate(version).await.unwrap_err();
         assert_eq!(error.to_string(), format!("`items` has no version {version} that can be activated"));
     }
-    let live = fixture.store.publisher("items").await.unwrap().activate(4).await.unwrap().live;
+    let live = fixture.store.publisher(&fixture.dataset).await.unwrap().activate(4).await.unwrap().live;
     assert_eq!((live.version, live.state), (4, Live));
 }
 
@@ -180,26 +184,24 @@ async fn a_version_brings_its_columns(fixture: Fixture) {
         key = "stock"
         columns = [{ name = "stock", type = "integer" }, { name = "price", type = "decimal", precision = 5, scale = 2 }]"#;
     let schema = dataset(other).schema.clone();
-    let publisher = fixture.store.publisher("items").await.unwrap();
+    let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
     let new = NewVersion { schema: schema.clone(), ..fixture.new_version() };
     let mut staging = publisher.stage(new).await.unwrap();
     fill(&mut staging, batch(&schema, &["17;1.50"])).await.unwrap();
     staging.verify(counts(1)).await.unwrap().publish(|| true).await.unwrap();
     assert_eq!(fixture.ask(&reader, &["17", "a"]).await, r#"v2: {"stock":17,"price":1.5} -"#);
-    fixture.store.publisher("items").await.unwrap().activate(1).await.unwrap();
+    fixture.store.publisher(&fixture.dataset).await.unwrap().activate(1).await.unwrap();
     assert_eq!(fixture.ask(&reader, &["17", "a"]).await, r#"v1: - {"code":"a","stock":1,"until":null}"#);
 }
 
 async fn the_live_rows_come_in_key_order(fixture: Fixture) {
-    assert!(
-        fixture.store.publisher("items").await.unwrap().live_rows().await.unwrap().recv().await.is_none()
-    );
+    assert!(fixture.store.live_rows("items").await.unwrap().is_none());
     let rows: Vec<String> = (0..10_000).map(|n| format!("{:05};{n};", n * 7919 % 10_000)).collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
     let expected = batch(&fixture.dataset.schema, &rows);
     fixture.publish(&rows).await;
-    let publisher = fixture.store.publisher("items").await.unwrap();
-    let mut live = publisher.live_rows().await.unwrap();
+    let (entry, mut live) = fixture.store.live_rows("items").await.unwrap().unwrap();
+    assert_eq!(entry.version, 1);
     let mut found = Vec::new();
     while let Some(batch) = live.recv().await {
         found.extend(batch.unwrap().iter().map(|(key, rest)| (key.to_vec(), rest.to_vec())));
@@ -216,7 +218,7 @@ async fn the_ledger_keeps_what_was_said_of_a_version(fixture: Fixture) {
         forced: true,
         ..fixture.new_version()
     };
-    let mut staging = fixture.store.publisher("items").await.unwrap().stage(new).await.unwrap();
+    let mut staging = fixture.store.publisher(&fixture.dataset).await.unwrap().stage(new).await.unwrap();
     fill(&mut staging, batch(&fixture.dataset.schema, &["a;1;"])).await.unwrap();
     let staged = staging.verify(store::Counts { rows: 1, rejected: 5, duplicates: 7 }).await.unwrap();
     let live = staged.publish(|| true).await.unwrap().live;

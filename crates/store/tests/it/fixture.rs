@@ -85,8 +85,10 @@ impl Fixture {
     pub(crate) fn new_version(&self) -> NewVersion {
         NewVersion {
             schema: self.dataset.schema.clone(),
+            definition_hash: self.dataset.definition_hash(),
             sha256: "0".repeat(64),
             bytes: 10,
+            rows: 1,
             source: "a test".into(),
             forced: false,
             keep_versions: self.dataset.keep_versions,
@@ -95,7 +97,7 @@ impl Fixture {
 
     /// Starts a version with these rows.
     pub(crate) async fn stage(&self, rows: &[&str]) -> Staging {
-        let publisher = self.store.publisher(self.name()).await.unwrap();
+        let publisher = self.store.publisher(&self.dataset).await.unwrap();
         let mut staging = publisher.stage(self.new_version()).await.unwrap();
         fill(&mut staging, batch(&self.dataset.schema, rows)).await.unwrap();
         staging

@@ -66,7 +66,10 @@ const KEYS: [(&str, &[&str]); 8] = [
         r#"type = "timestamp""#,
         &["1000-01-01 00:00:00", "1969-12-31 23:59:59", "2018-10-28 00:26:55", "2018-10-28 01:26:55"],
     ),
-    (r#"type = "timestamp", input = "%F %T.%f""#, &["2018-10-28 00:26:55.1", "2018-10-28 00:26:55.100001"]),
+    (
+        r#"type = "timestamp", input = "%F %T.%f", output = "%F %T.%f""#,
+        &["2018-10-28 00:26:55.1", "2018-10-28 00:26:55.100001"],
+    ),
 ];
 
 async fn keys_of_every_type_are_found_and_sorted(mut fixture: Fixture) {
@@ -80,7 +83,7 @@ async fn keys_of_every_type_are_found_and_sorted(mut fixture: Fixture) {
             let answer = fixture.ask(&reader, &[key]).await;
             assert!(answer.ends_with(&format!("\"n\":{n}}}")), "{kind} {key}: {answer}");
         }
-        let mut live = fixture.store.publisher(fixture.name()).await.unwrap().live_rows().await.unwrap();
+        let (_, mut live) = fixture.store.live_rows(fixture.name()).await.unwrap().unwrap();
         let batch = live.recv().await.unwrap().unwrap();
         let found: Vec<_> = batch.iter().map(|(key, _)| fixture.dataset.schema.key_text(key)).collect();
         assert_eq!(found.len(), keys.len(), "{kind}: {found:?}");

@@ -140,7 +140,7 @@ async fn p2_an_answer_from_memory_is_of_the_live_version_after_a_swap_and_after_
         }
     }
     for version in [1, 3, 2] {
-        fixture.store.publisher("items").await.unwrap().activate(version).await.unwrap();
+        fixture.store.publisher(&fixture.dataset).await.unwrap().activate(version).await.unwrap();
         assert!(fixture.ask(&reader, &["a"]).await.starts_with(&format!("v{version}: ")));
     }
 }

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod contract;
-mod drafts;
 mod fixture;
+mod foreign;
 mod kinds;
 mod look_ups;
 mod mariadb;

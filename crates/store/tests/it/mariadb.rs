@@ -24,7 +24,7 @@ async fn a_user_who_may_only_select_can_read() {
     let reader = open(&url).reader();
     until(|| reader.check().is_ok()).await;
     assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
-    let refused = open(&url).publisher("items").await.unwrap_err();
+    let refused = open(&url).publisher(&fixture.dataset).await.unwrap_err();
     assert!(chain(&refused).contains("denied"), "{}", chain(&refused));
 }
 
@@ -33,7 +33,7 @@ async fn a_table_that_somebody_else_made_is_left_alone() {
     let fixture = Fixture::mariadb();
     let database = fixture.database.as_ref().unwrap();
     database.execute("CREATE TABLE items (code INT); INSERT INTO items VALUES (17)");
-    let refused = fixture.store.publisher("items").await.unwrap_err();
+    let refused = fixture.store.publisher(&fixture.dataset).await.unwrap_err();
     insta::assert_snapshot!(refused, @"the database has a table `items` that this service did not make: give it another database");
     assert_eq!(database.execute("SELECT * FROM items").trim(), "17");
 }
@@ -47,8 +47,11 @@ async fn tables_and_entries_that_look_like_left_overs_and_are_none_stay() {
     // A table of somebody else's, and so many failed loads that the good ones are far back.
     database.execute("CREATE TABLE items__v77 (code INT)");
     database.execute(
-        "INSERT INTO tableswap_versions SELECT dataset, version + seq, 'failed', 0, 0, 0, 0, sha256, source, 0, started_at, NULL, 'x', 0, columns_json \
-         FROM tableswap_versions, seq_1_to_1500 WHERE version = 2",
+        "CREATE TEMPORARY TABLE failed SELECT * FROM tableswap_versions WHERE version = 2;
+        UPDATE failed SET state = 'failed', row_count = 0, published_at = NULL, swap_number = 0, live_swap = 0;
+        INSERT INTO tableswap_versions SELECT dataset, version + seq, state, row_count, rejected, duplicates, bytes, \
+        sha256, definition_hash, source, load_id, host, forced, started_at, published_at, withdrawn_at, reason, \
+        swap_number, live_swap, columns_json FROM failed, seq_1_to_1500",
     );
     fixture.publish(&["a;3;"]).await;
     let there = database.execute("SHOW TABLES");
@@ -108,7 +111,8 @@ async fn a_swap_that_never_gets_through_is_given_up() {
     let owner = fixture.database.as_ref().unwrap().owner_url();
     let mut blocker = mysql_async::Conn::from_url(&owner).await.unwrap();
     mysql_async::prelude::Queryable::query_drop(&mut blocker, "LOCK TABLES items READ").await.unwrap();
-    let mut staging = store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+    let mut staging =
+        store.publisher(&fixture.dataset).await.unwrap().stage(fixture.new_version()).await.unwrap();
     fill(&mut staging, batch(&fixture.dataset.schema, &["a;2;"])).await.unwrap();
     let refused = staging.verify(counts(1)).await.unwrap().publish(|| true).await.unwrap_err();
     assert!(matches!(refused, Error::SwapTimeout(1)), "{refused:?}");
@@ -120,7 +124,7 @@ async fn a_swap_that_never_gets_through_is_given_up() {
 async fn p6_rows_that_the_server_changed_are_never_published() {
     let fixture = Fixture::mariadb();
     fixture.publish(&["a;1;"]).await;
-    let publisher = fixture.store.publisher("items").await.unwrap();
+    let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
     let mut staging = publisher.stage(fixture.new_version()).await.unwrap();
     // As if the table had been made by somebody with other ideas.
     fixture.database.as_ref().unwrap().execute("ALTER TABLE items__v2 MODIFY stock TINYINT");
@@ -148,7 +152,7 @@ fn loading(fixture: &Fixture) -> Vec<String> {
 async fn ranges_that_are_loaded_at_once_are_one_version() {
     let fixture = Fixture::mariadb();
     let mut staging =
-        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+        fixture.store.publisher(&fixture.dataset).await.unwrap().stage(fixture.new_version()).await.unwrap();
     let schema = &fixture.dataset.schema;
     let ranges = [&["a;1;", "b;1;"][..], &["c;1;"], &["d;1;"]].map(|rows| open_range(batch(schema, rows)).1);
     staging.fill(ranges.into()).await.unwrap();
@@ -162,8 +166,9 @@ async fn a_load_beside_readers_gives_way_and_is_whole() {
     let fixture = Fixture::mariadb();
     fixture.publish(&["a;1;"]).await;
     let reader = fixture.reader().await;
-    let publisher = fixture.store.publisher("items").await.unwrap();
-    let manners = publisher.manners().unwrap().clone();
+    let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
+    let store::Publisher::Mariadb(of_database) = &publisher else { panic!("another store") };
+    let manners = of_database.manners().clone();
     let is_over = AtomicBool::new(false);
     let read = async {
         while !is_over.load(Ordering::Relaxed) {
@@ -200,7 +205,7 @@ async fn p9_a_connection_that_is_killed_in_one_of_the_ranges_fails_the_load() {
     let fixture = Fixture::mariadb();
     fixture.publish(&["a;1;"]).await;
     let mut staging =
-        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+        fixture.store.publisher(&fixture.dataset).await.unwrap().stage(fixture.new_version()).await.unwrap();
     let (one_end, one) = open_range(batch(&fixture.dataset.schema, &["a;2;"]));
     let (other_end, other) = open_range(batch(&fixture.dataset.schema, &["m;2;"]));
     let killed = async {
@@ -230,7 +235,7 @@ async fn a_load_that_is_given_up_in_the_middle_leaves_nothing() {
     let fixture = Fixture::mariadb();
     fixture.publish(&["a;1;"]).await;
     let mut staging =
-        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+        fixture.store.publisher(&fixture.dataset).await.unwrap().stage(fixture.new_version()).await.unwrap();
     let (_end, range) = open_range(batch(&fixture.dataset.schema, &["a;2;"]));
     tokio::select! {
         filled = staging.fill(vec![range]) => panic!("{filled:?}"),
@@ -247,7 +252,7 @@ async fn a_load_whose_updater_vanished_is_swept_away_by_the_next_one() {
     let fixture = Fixture::mariadb();
     fixture.publish(&["a;1;"]).await;
     let mut staging =
-        fixture.store.publisher("items").await.unwrap().stage(fixture.new_version()).await.unwrap();
+        fixture.store.publisher(&fixture.dataset).await.unwrap().stage(fixture.new_version()).await.unwrap();
     let (_end, range) = open_range(batch(&fixture.dataset.schema, &["a;2;"]));
     let vanished = async {
         until(|| loading(&fixture).len() == 1).await;
@@ -293,10 +298,10 @@ async fn p3_a_connection_that_breaks_at_any_byte_of_a_publication_leaves_one_ver
     for bytes in (1..400).step_by(23) {
         let proxy = FaultProxy::start(MariaDb::shared().port());
         let behind = open(&database.url_via(proxy.port()));
-        let mut publisher = behind.publisher("items").await;
+        let mut publisher = behind.publisher(&fixture.dataset).await;
         while matches!(publisher, Err(Error::Busy { .. })) {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            publisher = behind.publisher("items").await;
+            publisher = behind.publisher(&fixture.dataset).await;
         }
         let mut staging = publisher.unwrap().stage(fixture.new_version()).await.unwrap();
         let version = staging.version();
@@ -318,14 +323,14 @@ async fn p9_a_database_that_refuses_or_is_read_only_is_reported_and_left_alone()
     let fixture = Fixture::on(&server);
     fixture.publish(&["a;1;"]).await;
     server.set_global("local_infile", "0");
-    let publisher = fixture.store.publisher("items").await.unwrap();
+    let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
     let mut staging = publisher.stage(fixture.new_version()).await.unwrap();
     let refused = fill(&mut staging, batch(&fixture.dataset.schema, &["a;2;"])).await.unwrap_err();
     staging.abort("a test").await.unwrap();
     insta::assert_snapshot!(refused, @"the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration");
     server.set_global("local_infile", "1");
     server.set_global("read_only", "1");
-    let refused = fixture.store.publisher("items").await.unwrap_err();
+    let refused = fixture.store.publisher(&fixture.dataset).await.unwrap_err();
     assert!(chain(&refused).contains("read-only"), "{}", chain(&refused));
     server.set_global("read_only", "0");
     fixture.publish(&["a;3;"]).await;

@@ -88,9 +88,9 @@ async fn look_ups_are_spread_over_the_replicas_and_follow_swaps_and_rollbacks() 
         it.fixture.publish(&[&format!("a;{version};"), "b;1;"]).await;
         assert_eq!(it.version().await, version);
     }
-    it.fixture.store.publisher("items").await.unwrap().activate(2).await.unwrap();
+    it.fixture.store.publisher(&it.fixture.dataset).await.unwrap().activate(2).await.unwrap();
     assert_eq!(it.version().await, 2);
-    it.fixture.store.publisher("items").await.unwrap().activate(3).await.unwrap();
+    it.fixture.store.publisher(&it.fixture.dataset).await.unwrap().activate(3).await.unwrap();
     assert_eq!(it.version().await, 3);
     it.servers.wait_until_caught_up();
     it.until_both_are_read().await;
@@ -110,7 +110,7 @@ async fn p2_p7_a_replica_that_lags_is_left_out_until_it_has_caught_up() {
     // Rolled back, and forward again: the replica that stayed at version 1 all the time is right for a while, and then
     // not any more, although its version is the same.
     for version in [1, 2] {
-        it.fixture.store.publisher("items").await.unwrap().activate(version).await.unwrap();
+        it.fixture.store.publisher(&it.fixture.dataset).await.unwrap().activate(version).await.unwrap();
         for _ in 0..50 {
             assert_eq!(it.version().await, version);
         }

@@ -1,6 +1,7 @@
 //! One load: what it was asked for, how far it is, and what became of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::reports::Reports;
 use crate::load::{Failure, Report};
-
-/// With what the names of reports begin.
-pub(super) const REPORT: &str = "rejects-";
+use crate::outcome::Outcome;
 
 /// One load, from its first byte to what became of it.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub(crate) struct Load {
     pub(crate) cancel: CancellationToken,
     /// The whole updater is told to stop.
     stopping: CancellationToken,
+    /// The version that it loads, from when it is known.
+    version: AtomicU32,
+    /// Whether its client is answered before it ends.
+    is_async: AtomicBool,
     started_at: DateTime<Utc>,
     started: Instant,
     state: Mutex<LoadState>,
@@ -72,6 +76,8 @@ pub(crate) struct Order<'a> {
 pub(crate) enum Phase {
     /// The file arrives, is parsed and sorted.
     Receiving,
+    /// Another publisher has the lock.
+    Waiting,
     /// Its rows go into staging, or are compared with the live ones.
     Staging,
     /// The staged rows are counted.
@@ -87,6 +93,7 @@ impl Phase {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Receiving => "receiving",
+            Self::Waiting => "waiting",
             Self::Staging => "staging",
             Self::Verifying => "verifying",
             Self::Publishing => "publishing",
@@ -103,7 +110,7 @@ struct LoadState {
     last_number: u64,
     phase_started: Instant,
     /// What became of it, as its answer said.
-    ended: Option<(Duration, &'static str, Json)>,
+    ended: Option<(Duration, Outcome, Json)>,
 }
 
 impl LoadState {
@@ -147,11 +154,10 @@ pub(crate) struct Event {
 }
 
 impl Load {
-    /// One whose report of rejects is in `work_dir`.
-    pub(super) fn new(work_dir: &Path, order: Order<'_>, stopping: &CancellationToken) -> Self {
+    pub(super) fn new(reports: &Reports, order: Order<'_>, stopping: &CancellationToken) -> Self {
         let Order { dataset, source, wish, trace } = order;
         let id = Uuid::now_v7();
-        let report = work_dir.join(format!("{REPORT}{id}.csv"));
+        let report = reports.of(id);
         Self {
             id,
             dataset: dataset.to_owned(),
@@ -161,6 +167,8 @@ impl Load {
             progress: Arc::default(),
             report,
             cancel: stopping.child_token(),
+            version: AtomicU32::new(0),
+            is_async: AtomicBool::new(false),
             stopping: stopping.clone(),
             started_at: Utc::now(),
             started: Instant::now(),
@@ -197,10 +205,38 @@ impl Load {
     /// Enters what became of it.
     pub(crate) fn end(&self, outcome: &Result<Report, Failure>) {
         let (word, answer) = match outcome {
-            Ok(report) => (report.status.name(), json!(report)),
+            Ok(report) => (report.status.outcome(), json!(report)),
             Err(failure) => (failure.outcome(), failure.problem(self).to_json()),
         };
         self.state().ended = Some((self.elapsed(), word, answer));
+    }
+
+    /// Enters what became of it after all, where its end left that open.
+    pub(crate) fn settle(&self, outcome: Outcome) {
+        if let Some((_, settled, _)) = &mut self.state().ended {
+            *settled = outcome;
+        }
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.state().ended.as_ref().map(|(_, outcome, _)| *outcome)
+    }
+
+    pub(crate) fn set_version(&self, version: u32) {
+        self.version.store(version, Ordering::Relaxed);
+    }
+
+    fn version(&self) -> Option<u32> {
+        Some(self.version.load(Ordering::Relaxed)).filter(|version| *version > 0)
+    }
+
+    /// Its client is answered before it ends, and will ask later.
+    pub(crate) fn set_async(&self) {
+        self.is_async.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_async(&self) -> bool {
+        self.is_async.load(Ordering::Relaxed)
     }
 
     /// Waits until it has ended.
@@ -212,6 +248,10 @@ impl Load {
     /// Since its first byte.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     /// Whether it is told to stop because the updater is.
@@ -248,7 +288,7 @@ impl Load {
     pub(crate) fn to_json(&self) -> Json {
         let state = self.state();
         let (elapsed, outcome, answer) = match &state.ended {
-            Some((elapsed, word, answer)) => (*elapsed, Some(*word), Some(answer)),
+            Some((elapsed, word, answer)) => (*elapsed, Some(word.as_str()), Some(answer)),
             None => (self.elapsed(), None, None),
         };
         let (progress, in_phase) = (&self.progress, state.phase_started.elapsed());
@@ -256,13 +296,14 @@ impl Load {
         let (done, all) = match state.phase() {
             Phase::Receiving => (progress.bytes(), progress.bytes_expected()),
             Phase::Staging => (progress.given(), Some(progress.rows())),
-            Phase::Verifying | Phase::Publishing | Phase::Ended => (0, None),
+            Phase::Waiting | Phase::Verifying | Phase::Publishing | Phase::Ended => (0, None),
         };
         let rows = if state.phase() == Phase::Staging { progress.given() } else { progress.rows() };
         let rate_of = if state.phase() == Phase::Staging { in_phase } else { elapsed };
         json!({
             "id": self.id.to_string(),
             "dataset": self.dataset,
+            "version": self.version(),
             "source": self.source,
             "dry_run": self.wish.dry_run,
             "force": self.wish.force,
@@ -306,7 +347,8 @@ mod tests {
     fn load() -> Load {
         let order =
             Order { dataset: "items", source: "a test", wish: Wish::default(), trace: Trace::default() };
-        Load::new(Path::new(""), order, &CancellationToken::new())
+        let dir = tempfile::tempdir().unwrap();
+        Load::new(&Reports::open(dir.path()).unwrap(), order, &CancellationToken::new())
     }
 
     async fn follow(load: &Load, mut seen: u64) -> Vec<&'static str> {

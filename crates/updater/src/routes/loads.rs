@@ -9,14 +9,18 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use serde_json::json;
 use service::Problem;
+use store::State;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use super::guard;
+use crate::answer::store_problem;
 use crate::app::Shared;
 use crate::loads::{Event, Load};
+use crate::outcome::Outcome;
 
 /// How often those who follow a load hear of it.
 const EVENT_EVERY: Duration = Duration::from_millis(500);
@@ -24,12 +28,46 @@ const EVENT_EVERY: Duration = Duration::from_millis(500);
 /// `GET /loads`, newest first.
 pub(super) async fn list(shared: web::Data<Shared>) -> HttpResponse {
     let loads: Vec<_> = shared.loads.list().iter().map(|load| load.to_json()).collect();
-    HttpResponse::Ok().json(serde_json::json!({ "loads": loads }))
+    HttpResponse::Ok().json(json!({ "loads": loads }))
 }
 
 /// `GET /loads/{id}`.
 pub(super) async fn show(shared: web::Data<Shared>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(find(&shared, &id)?.to_json()))
+    match find(&shared, &id) {
+        Ok(load) => Ok(HttpResponse::Ok().json(load.to_json())),
+        Err(unknown) => remembered(&shared, &id).await?.ok_or(unknown),
+    }
+}
+
+/// A load that this process does not know: one of another updater, or of before a restart, as the ledger has it.
+async fn remembered(shared: &Shared, id: &str) -> Result<Option<HttpResponse>, Problem> {
+    for dataset in shared.datasets.iter().filter(|_| id.parse::<Uuid>().is_ok()) {
+        let (store, name) = (shared.store.clone(), dataset.name.clone());
+        let versions = shared.runtime.spawn(async move { store.versions(&name).await });
+        let versions =
+            versions.await.map_err(|error| Problem::internal("the request stopped").because(error))?;
+        let versions = versions.map_err(|error| store_problem(&error).because(error))?;
+        if let Some(entry) = versions.into_iter().find(|entry| entry.load == id) {
+            let outcome = match entry.state {
+                State::Loading | State::Staged => None,
+                State::Failed => Some(Outcome::Failed),
+                State::Superseded => Some(Outcome::Superseded),
+                _ => Some(Outcome::Published),
+            };
+            return Ok(Some(HttpResponse::Ok().json(json!({
+                "id": id,
+                "dataset": dataset.name,
+                "version": entry.version,
+                "source": entry.source,
+                "started_at": entry.started_at,
+                "host": entry.host,
+                "phase": outcome.map_or("running", |_| "ended"),
+                "outcome": outcome.map(Outcome::as_str),
+                "reason": entry.reason,
+            }))));
+        }
+    }
+    Ok(None)
 }
 
 /// `DELETE /loads/{id}`: cancels it, and answers when nothing is left of it.
@@ -42,11 +80,10 @@ pub(super) async fn cancel(
     let load = find(&shared, &id)?;
     load.cancel.cancel();
     load.ended().await;
-    let json = load.to_json();
-    if json["outcome"] == "cancelled" {
-        return Ok(HttpResponse::Ok().json(json));
+    if load.outcome() == Some(Outcome::Cancelled) {
+        return Ok(HttpResponse::Ok().json(load.to_json()));
     }
-    let outcome = json["outcome"].as_str().unwrap_or_default();
+    let outcome = load.outcome().map_or("", Outcome::as_str);
     Err(Problem::conflict(format!("load {id} has ended: {outcome}")).with("outcome", outcome))
 }
 

@@ -72,7 +72,13 @@ pub(super) async fn put(
     };
     let source = request.headers().get("x-source").and_then(|source| source.to_str().ok());
     let upload = Upload { shared, dataset, wish: query.into_inner().into() };
-    let running = upload.start(&request, source.unwrap_or("a raw body"));
+    let running = match upload.start(&request, source.unwrap_or("a raw body")) {
+        Ok(running) => running,
+        Err(problem) => {
+            drain(payload).await;
+            return Err(problem);
+        }
+    };
     let patience = upload.patience();
     let pumped = pump(payload, &running.sender, patience).await;
     running.settle(pumped, wants_no_wait(&request)).await
@@ -105,12 +111,15 @@ impl Upload {
     }
 
     /// Starts the load, which goes on by itself once it has all bytes.
-    fn start(&self, request: &HttpRequest, source: &str) -> Running {
+    fn start(&self, request: &HttpRequest, source: &str) -> Result<Running, Problem> {
         let source: String = source.chars().filter(|char| !char.is_control()).take(255).collect();
         let loads = &self.shared.loads;
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default().part("load");
         let order = Order { dataset: &self.dataset.name, source: &source, wish: self.wish, trace };
-        let load = loads.begin(order);
+        let load = loads.begin(order).map_err(|first| in_the_way(&first, request))?;
+        if wants_no_wait(request) {
+            load.set_async();
+        }
         let length = request.headers().get(header::CONTENT_LENGTH);
         if let Some(bytes) = length.and_then(|length| length.to_str().ok()?.parse().ok()) {
             load.progress.expect_bytes(bytes);
@@ -118,7 +127,7 @@ impl Upload {
         let (sender, body) = body::channel();
         let job = self.shared.job(self.dataset.clone(), load.clone());
         let task = self.shared.runtime.spawn(loads.tracker().track_future(job.run(body)));
-        Running { sender, load, task }
+        Ok(Running { sender, load, task })
     }
 
     async fn form(self, request: &HttpRequest, form: Multipart) -> Result<HttpResponse, Problem> {
@@ -139,7 +148,14 @@ impl Upload {
         };
         let source =
             file.content_disposition().and_then(|it| it.get_filename()).unwrap_or("a form").to_owned();
-        let running = self.start(request, &source);
+        let running = match self.start(request, &source) {
+            Ok(running) => running,
+            Err(problem) => {
+                drop(file);
+                form.drain().await;
+                return Err(problem);
+            }
+        };
         let pumped = pump(&mut file, &running.sender, patience).await;
         drop(file);
         let pumped = match pumped {
@@ -153,6 +169,20 @@ impl Upload {
         };
         running.settle(pumped, wants_no_wait(request)).await
     }
+}
+
+/// The answer while another file of the same dataset is being received.
+fn in_the_way(first: &Load, request: &HttpRequest) -> Problem {
+    let (dataset, id, seconds) = (&first.dataset, first.id, first.elapsed().as_secs());
+    let updater = request.connection_info();
+    let (scheme, host) = (updater.scheme(), updater.host());
+    Problem::conflict(format!(
+        "a file of `{dataset}` has been coming for {seconds} s as load {id}; to cancel it: \
+         curl --request DELETE {scheme}://{host}/loads/{id}"
+    ))
+    .with("dataset", dataset.as_str())
+    .with("running", id.to_string())
+    .with("seconds", seconds)
 }
 
 const RESPOND_ASYNC: &str = "respond-async";

@@ -60,9 +60,13 @@ pub(super) async fn activate(
     guard::may_write(&shared, &request)?;
     let (name, version) = path.into_inner();
     let dataset = find(&shared, &name)?;
-    let store = shared.store.clone();
+    let (own, definition) = (shared.clone(), dataset.clone());
     // A client that goes away must not leave a swap half told.
-    let task = async move { store.publisher(&name).await?.activate(version).await };
+    let task = async move {
+        // Whoever goes back does not want what is on its way.
+        own.loads.cancel(&definition.name).await;
+        own.store.publisher(&definition).await?.activate(version).await
+    };
     let task = shared.runtime.spawn(shared.loads.tracker().track_future(task));
     let activated = task.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;
     info!(dataset = dataset.name, version, before = activated.before, "version activated");

@@ -1,7 +1,7 @@
 //! Clients, databases and operators that do what they should not.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{FaultProxy, MariaDb, http};
 
@@ -71,12 +71,20 @@ fn p4_two_uploads_at_once_are_one_upload_and_one_refusal() {
         let mut slow = http::connect(updater.port).unwrap();
         slow.write_all((head(&updater, 10) + "a,1,\n").as_bytes()).unwrap();
         until(|| outcomes(&updater) == ["running"] && updater.get("/loads")["loads"][0]["bytes"] == 5);
-        let refused = updater.put("c,1,\n");
-        assert_eq!(refused.status, 409);
-        assert_eq!(json(&refused)["detail"], "another load of `items` is running");
+        let first = updater.get("/loads")["loads"][0]["id"].as_str().unwrap().to_owned();
+        let (start, refused) = (Instant::now(), updater.put("c,1,\n"));
+        assert_eq!((refused.status, &json(&refused)["running"]), (409, &first.as_str().into()));
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        let detail = json(&refused)["detail"].as_str().unwrap().to_owned();
+        let cancel = format!("curl --request DELETE http://127.0.0.1:{}/loads/{first}", updater.port);
+        assert!(
+            detail.starts_with("a file of `items` has been coming for ") && detail.ends_with(&cancel),
+            "{detail}"
+        );
         slow.write_all(b"b,1,\n").unwrap();
-        until(|| updater.versions() == "1:live ");
-        until(|| outcomes(&updater) == ["busy", "published"]);
+        // The refusal is no load, and takes the place of none.
+        until(|| outcomes(&updater) == ["published"]);
+        assert_eq!(updater.versions(), "1:live ");
     }
 }
 

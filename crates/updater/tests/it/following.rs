@@ -60,7 +60,7 @@ fn who_follows_a_load_hears_of_every_phase_and_who_comes_back_of_the_rest() {
             slow.write_all(b"b,1,\n").unwrap();
             followed.join().unwrap()
         });
-        assert_eq!(phases(&all), ["receiving", "staging", "verifying", "publishing", "ended"]);
+        assert_eq!(phases(&all), ["receiving", "waiting", "staging", "verifying", "publishing", "ended"]);
         assert_eq!(answer_on(slow).status, 200);
         let staging = all.iter().find(|event| event.2 == "staging").unwrap().0;
         assert_eq!(
@@ -104,7 +104,8 @@ fn who_prefers_it_is_answered_before_the_version_is_live() {
         let path = refused.header("location").unwrap().to_owned();
         until(|| updater.get(&path)["outcome"] == "refused");
         assert_eq!(updater.get(&path)["answer"]["status"], 422);
-        assert_eq!(updater.versions(), "1:live ");
+        // Its client was told that the answer comes later, so it is kept.
+        assert_eq!(updater.versions(), "2:failed 1:live ");
     }
 }
 

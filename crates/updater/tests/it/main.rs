@@ -5,7 +5,7 @@ mod access;
 mod faults;
 mod following;
 mod harness;
-mod in_order;
+mod order;
 mod refusals;
 mod uploads;
 mod versions;

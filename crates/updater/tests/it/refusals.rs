@@ -11,7 +11,8 @@ const GOOD: &str = "a,1.5,\nb,2,2018-08-04 05:32:31 +0200 CEST\nc,3,\nd,4,\ne,5,
 #[track_caller]
 fn refused(file: impl AsRef<[u8]>, status: u16, detail: &str, rejects: &[&str]) {
     for backend in BACKENDS {
-        let updater = Updater::start(backend);
+        let utf_8 = format!("{ITEMS}\n    encoding = \"utf-8\"");
+        let updater = Updater::with(backend, &utf_8, |_| {});
         assert_eq!(updater.put(GOOD).status, 200);
         let answer = updater.put(file.as_ref());
         let body = json(&answer);
@@ -118,7 +119,7 @@ fn a_file_that_shrank_beyond_the_guard() {
 
 #[test]
 fn a_format_that_is_not_read() {
-    let detail = "zip and xlsx files are not read: send CSV, plain or packed with gzip or zstd";
+    let detail = "unsupported format: zip or xlsx; send CSV, plain or packed with gzip or zstd";
     refused(b"PK\x03\x04rest of it", 415, detail, &[]);
 }
 

@@ -1,0 +1,133 @@
+//! The directory of a dataset: its lock, its catalog, and the space that is kept back for a rollback.
+//!
+//! The lock is on the directory itself, so there is no lock file that somebody could remove. Whoever removes the
+//! directory takes the lock away, and that is noticed before the catalog is written.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+use super::catalog::{self, Catalog, sync_dir};
+use crate::{Error, Result};
+
+/// A file that only takes up space, so that a catalog can be written on a full disk.
+const RESERVE: &str = "reserve";
+/// Enough for the catalog of a dataset with few columns; a larger catalog has twice its own size.
+const RESERVE_BYTES_MIN: u64 = 64 << 10;
+/// A write that failed while less than this was free failed for lack of space, whatever the error says: LMDB reports a
+/// short write as an I/O error.
+const FREE_BYTES_MIN: u64 = 1 << 20;
+
+/// A directory, locked until it is dropped.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    dataset: String,
+    /// Unlocked when it is closed, by the kernel if need be.
+    lock: File,
+    /// The catalog as it was last read or written.
+    catalog: Option<Vec<u8>>,
+}
+
+impl Directory {
+    /// Locks the directory, and makes it if it is not there. Nothing is returned while another publisher has the lock.
+    pub(super) fn try_lock(path: &Path, dataset: &str) -> Result<Option<Self>> {
+        loop {
+            create(path)?;
+            let lock = match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+            let directory = Self { path: path.to_owned(), dataset: dataset.to_owned(), lock, catalog: None };
+            // Where it was removed and made anew in between, others lock the new one.
+            if directory.is_in_place() {
+                return Ok(Some(directory));
+            }
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|it| (it.dev(), it.ino())).ok();
+        inode(self.lock.metadata()).is_some_and(|locked| inode(fs::metadata(&self.path)) == Some(locked))
+    }
+
+    pub(super) fn read_catalog(&mut self) -> Result<Option<Catalog>> {
+        self.catalog = catalog::read_bytes(&self.path)?;
+        self.catalog.as_deref().map(|bytes| Catalog::parse(&self.path, bytes)).transpose()
+    }
+
+    /// Replaces the catalog, unless somebody else has replaced it or the directory.
+    pub(super) fn write_catalog(&mut self, catalog: &Catalog) -> Result<()> {
+        self.check()?;
+        let bytes = catalog.to_bytes()?;
+        catalog::write(&self.path, &bytes)?;
+        self.catalog = Some(bytes);
+        Ok(())
+    }
+
+    /// Makes sure that the catalog is still the one that was read.
+    pub(super) fn check(&self) -> Result<()> {
+        if !self.is_in_place() {
+            return Err(Error::lock_lost(&self.dataset, "its directory was removed or replaced"));
+        }
+        if catalog::read_bytes(&self.path)? != self.catalog {
+            return Err(Error::lock_lost(&self.dataset, "its catalog was removed or replaced"));
+        }
+        Ok(())
+    }
+
+    /// Keeps space back, where there is some.
+    pub(super) fn fill_reserve(&self) {
+        let path = self.path.join(RESERVE);
+        let bytes =
+            self.catalog.as_ref().map_or(0, |catalog| 2 * catalog.len() as u64).max(RESERVE_BYTES_MIN);
+        if path.metadata().is_ok_and(|reserve| reserve.len() >= bytes) {
+            return;
+        }
+        let reserved = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .and_then(|file| Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?));
+        if reserved.is_err() {
+            // A file system that cannot, or that is full: then a rollback depends on what others leave free.
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    /// Gives the space that was kept back to whoever writes next.
+    pub(super) fn release_reserve(&self) {
+        let _ = fs::remove_file(self.path.join(RESERVE));
+    }
+
+    /// An error of a write, told as what it is where the disk is full.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let is_write = matches!(error, Error::Other(_) | Error::Corrupt(_));
+        let is_full = || free_bytes(&self.path).is_some_and(|free| free < FREE_BYTES_MIN);
+        if is_write && is_full() { Error::NoSpace(error.into()) } else { error }
+    }
+}
+
+/// Bytes that this process can still write there.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let space = rustix::fs::statvfs(path).ok()?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// Makes the directory, so that its name survives a power cut as what is in it does.
+pub(super) fn create(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync_dir),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

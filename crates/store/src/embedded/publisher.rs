@@ -1,0 +1,380 @@
+//! Publishing in the embedded store: write a file that nobody reads, then replace the catalog.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tracing::warn;
+
+use super::catalog::{Catalog, sync_dir};
+use super::directory::Directory;
+use super::reservation::{self, Claim, Place};
+use super::snapshot::{self, Writer};
+use crate::ledger::{Found, Ledger};
+use crate::publisher::{Ending, Rows, check_count};
+use crate::version::{Counts, NewVersion};
+use crate::{Error, FOLLOW_MS, Published, Result};
+
+/// So many entries are remembered; the catalog is read and written as a whole.
+const ENTRIES_MAX: usize = 200;
+
+/// Holds the lock of a dataset.
+#[derive(Debug)]
+pub struct Publisher {
+    place: Place,
+    directory: Directory,
+    claim: Option<Claim>,
+    ledger: Ledger,
+    live: Option<u32>,
+    /// The version whose file this publisher gave its final name.
+    placed: Option<u32>,
+}
+
+impl Publisher {
+    /// Puts the ledger right and removes files that no version needs any more.
+    pub(super) fn recover(place: Place, mut directory: Directory, claim: Option<Claim>) -> Result<Self> {
+        let files = snapshot::versions(&place.dir)?;
+        let catalog = match directory.read_catalog()? {
+            None if !files.is_empty() => {
+                let dir = place.dir.display();
+                return Err(Error::corrupt(format!("{dir} has versions, but no catalog that names them")));
+            }
+            catalog => catalog.unwrap_or_default(),
+        };
+        let (live, ledger) = (catalog.live, Ledger::new(catalog.versions));
+        let mut publisher = Self { place, directory, claim, ledger, live, placed: None };
+        publisher.reconcile(&files)?;
+        publisher.directory.fill_reserve();
+        Ok(publisher)
+    }
+
+    fn reconcile(&mut self, files: &[u32]) -> Result<()> {
+        let crashed = reservation::crashed(&self.place.dir)?;
+        for (entry, _) in &crashed {
+            entry.iter().cloned().for_each(|entry| self.ledger.add_unstaged(entry));
+        }
+        let mut taken: BTreeSet<_> = files.iter().copied().collect();
+        let own = self.claim.as_ref().map(Claim::version);
+        let claimed = reservation::receiving(&self.place.dir).into_iter().map(|entry| entry.version);
+        taken.extend(claimed.filter(|version| Some(*version) != own));
+        let receiving = BTreeSet::new();
+        self.ledger.reconcile(&Found { live: self.live, present: files.to_vec(), taken, receiving });
+        for version in files {
+            if self.ledger.is_orphan(*version) && Some(*version) != self.live {
+                self.remove(&snapshot::path(&self.place.dir, *version), *version);
+            }
+        }
+        for file in fs::read_dir(&self.place.dir)?.filter_map(std::result::Result::ok) {
+            if let Some(version) = file.file_name().to_str().and_then(staging_of) {
+                self.remove(&file.path(), version);
+            }
+        }
+        if !self.ledger.take_changed().is_empty() {
+            self.write_catalog()?;
+        }
+        for (_, path) in crashed {
+            // One that stays is entered again, which changes nothing.
+            let _ = fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    /// Removes a file of a version that is over. What cannot be removed now is removed by the next publisher.
+    fn remove(&self, path: &Path, version: u32) {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            self.place.metrics.cleanup_failures.inc();
+            let dataset = &self.place.dataset.name;
+            warn!(dataset, version, %error, path = %path.display(), "cannot remove the file of a discarded version");
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(crate) fn reserved(&self) -> Option<u32> {
+        self.claim.as_ref().map(Claim::version)
+    }
+
+    pub(crate) async fn is_live_whole(&mut self) -> Result<bool> {
+        let Some(live) = self.ledger.live() else { return Ok(false) };
+        let (place, version, rows) = (self.place.clone(), live.version, live.rows);
+        let counted = tokio::task::spawn_blocking(move || {
+            place.snapshots.get(&place.dataset.name, version)?.count_rows()
+        });
+        match counted.await? {
+            Ok(counted) => Ok(counted == rows),
+            Err(error) => {
+                let dataset = &self.place.dataset.name;
+                warn!(
+                    dataset,
+                    version,
+                    error = crate::error::chain(&error),
+                    "the live version cannot be read"
+                );
+                Ok(false)
+            }
+        }
+    }
+
+    /// Enters a new version, and opens its file.
+    pub(crate) async fn stage(mut self, new: NewVersion) -> Result<Staging> {
+        let keep_versions = new.keep_versions;
+        tokio::task::spawn_blocking(move || {
+            if let Some(claim) = &self.claim {
+                self.ledger.add_unstaged(claim.entry());
+            }
+            let version = self.ledger.stage(self.reserved(), new)?;
+            self.write_catalog()?;
+            match Writer::create(&staging_path(&self.place.dir, version)) {
+                Ok(writer) => {
+                    Ok(Staging { publisher: self, version, keep_versions, writer: Arc::new(writer) })
+                }
+                Err(error) => Err(self.discard(version, error)),
+            }
+        })
+        .await?
+    }
+
+    pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {
+        let dataset = self.place.dataset.name.clone();
+        if Some(version) != self.live && !self.ledger.can_activate(version) {
+            return Err(Error::NoSuchVersion { dataset, version });
+        }
+        // A file that cannot be read must not become live.
+        self.place.snapshots.get(&dataset, version)?;
+        if Some(version) == self.live {
+            tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
+            return self.published(version, self.live);
+        }
+        let swapped = tokio::task::spawn_blocking(move || {
+            // A rollback must not fail because the disk is full.
+            self.directory.release_reserve();
+            let before = self.swap(version)?;
+            self.directory.fill_reserve();
+            Ok::<_, Error>((self, before))
+        });
+        let (publisher, before) = swapped.await??;
+        tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
+        publisher.published(version, before)
+    }
+
+    pub(crate) async fn end(mut self, ending: Ending<'_>) -> Result<()> {
+        let Some(entry) = self.claim.as_ref().map(Claim::entry) else { return Ok(()) };
+        let version = entry.version;
+        self.ledger.add_unstaged(entry);
+        match ending {
+            Ending::Told => return Ok(()),
+            Ending::Failed(reason) => self.ledger.failed(version, reason),
+            Ending::Superseded(reason) => self.ledger.superseded(version, reason),
+        }
+        tokio::task::spawn_blocking(move || self.write_catalog()).await?
+    }
+
+    /// The swap: writes a catalog in which `version` is live. Returns which one was before.
+    fn swap(&mut self, version: u32) -> Result<Option<u32>> {
+        let start = Instant::now();
+        let (before, ledger) = (self.live, self.ledger.clone());
+        self.live = Some(version);
+        self.ledger.announce(version);
+        self.ledger.swapped(version);
+        if let Err(error) = self.write_catalog() {
+            // The rename may have happened all the same: what the catalog says is what readers see.
+            if self.live_on_disk().ok().flatten() != Some(version) {
+                (self.live, self.ledger) = (before, ledger);
+                return Err(error);
+            }
+            let dataset = &self.place.dataset.name;
+            warn!(dataset, version, %error, "the swap is done, but may not survive a power cut");
+        }
+        self.place.metrics.swap_seconds.observe(start.elapsed().as_secs_f64());
+        Ok(before)
+    }
+
+    fn published(&self, version: u32, before: Option<u32>) -> Result<Published> {
+        let live = self.ledger.get(version).cloned();
+        Ok(Published {
+            live: live.ok_or_else(|| Error::corrupt("the catalog forgot the live version"))?,
+            before,
+        })
+    }
+
+    fn write_catalog(&mut self) -> Result<()> {
+        self.ledger.forget(ENTRIES_MAX);
+        self.ledger.take_changed();
+        let catalog = Catalog::new(self.live, self.ledger.entries().to_vec());
+        let written = self.directory.write_catalog(&catalog);
+        written.map_err(|error| self.directory.explain(error))
+    }
+
+    fn live_on_disk(&self) -> Result<Option<u32>> {
+        Ok(Catalog::read(&self.place.dir)?.and_then(|catalog| catalog.live))
+    }
+
+    /// Enters that a version failed and removes its files; returns the error, told as what it is.
+    fn discard(&mut self, version: u32, error: Error) -> Error {
+        let error = self.directory.explain(error);
+        self.abandon(version, &error.to_string());
+        error
+    }
+
+    /// Removes the files of a version that was not published, and enters why.
+    fn abandon(&mut self, version: u32, reason: &str) {
+        let dataset = self.place.dataset.name.clone();
+        // Whatever went wrong, what another publisher made is not touched.
+        if let Err(error) = self.directory.check() {
+            return warn!(dataset, version, %error, "nothing is removed of a discarded version");
+        }
+        if !self.ledger.is_discardable(version) || Some(version) == self.live {
+            return;
+        }
+        // The space that the files take may be what the catalog needs.
+        self.remove(&staging_path(&self.place.dir, version), version);
+        if self.placed == Some(version) {
+            self.remove(&snapshot::path(&self.place.dir, version), version);
+        }
+        self.ledger.failed(version, reason);
+        if let Err(error) = self.write_catalog() {
+            warn!(dataset, version, %error, "a discarded version is entered with the next load");
+        }
+    }
+
+    /// Drops versions that no longer stay. Readers that have them open keep them until they are done.
+    fn prune(&mut self, keep_versions: u32) -> Result<()> {
+        for version in self.ledger.expired(keep_versions) {
+            self.ledger.dropped(version);
+            self.write_catalog()?;
+            self.remove(&snapshot::path(&self.place.dir, version), version);
+        }
+        Ok(())
+    }
+
+    /// Gives the finished file its final name, on disk. A file that has the name already stays.
+    fn put_in_place(&mut self, version: u32) -> Result<()> {
+        let (staging, path) =
+            (staging_path(&self.place.dir, version), snapshot::path(&self.place.dir, version));
+        snapshot::sync(&staging)?;
+        match renameat_with(CWD, &staging, CWD, &path, RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::EXIST) => {
+                return Err(Error::Setup(format!("{} is there already: remove it", path.display())));
+            }
+            renamed => renamed.map_err(std::io::Error::from)?,
+        }
+        self.placed = Some(version);
+        sync_dir(&self.place.dir)
+    }
+}
+
+const STAGING: &str = "staging-";
+
+fn staging_path(dir: &Path, version: u32) -> PathBuf {
+    dir.join(format!("{STAGING}v{version}.lmdb"))
+}
+
+/// The version that is staged in a file of that name.
+fn staging_of(name: &str) -> Option<u32> {
+    name.strip_prefix(STAGING).and_then(snapshot::version_of)
+}
+
+/// A version whose file is being written.
+#[derive(Debug)]
+pub struct Staging {
+    publisher: Publisher,
+    version: u32,
+    keep_versions: u32,
+    writer: Arc<Writer>,
+}
+
+impl Staging {
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    pub(crate) async fn fill(&mut self, ranges: Vec<Rows>) -> Result<()> {
+        for mut rows in ranges {
+            while let Some(batch) = rows.recv().await {
+                let writer = self.writer.clone();
+                let appended = tokio::task::spawn_blocking(move || writer.append(&batch)).await?;
+                appended.map_err(|error| self.publisher.directory.explain(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn verify(self, counts: Counts) -> Result<Staged> {
+        let Self { mut publisher, version, keep_versions, writer } = self;
+        tokio::task::spawn_blocking(move || {
+            let staged =
+                sole(writer).and_then(Writer::finish).and_then(|rows| check_count(counts.rows, rows));
+            let entered = staged.and_then(|()| {
+                publisher.ledger.staged(version, counts);
+                publisher.write_catalog()
+            });
+            match entered {
+                Ok(()) => Ok(Staged { publisher, version, keep_versions }),
+                Err(error) => Err(publisher.discard(version, error)),
+            }
+        })
+        .await?
+    }
+
+    pub(crate) async fn abort(self, reason: &str) -> Result<()> {
+        let (mut publisher, version, reason) = (self.publisher, self.version, reason.to_owned());
+        let writer = self.writer;
+        tokio::task::spawn_blocking(move || {
+            // An append whose caller went away may still be at work; its file goes all the same.
+            if let Ok(writer) = sole(writer) {
+                writer.close();
+            }
+            publisher.abandon(version, &reason);
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+fn sole(writer: Arc<Writer>) -> Result<Writer> {
+    Arc::try_unwrap(writer).map_err(|_| Error::Other("rows are still being added".into()))
+}
+
+/// A version whose file is whole.
+#[derive(Debug)]
+pub struct Staged {
+    publisher: Publisher,
+    version: u32,
+    keep_versions: u32,
+}
+
+impl Staged {
+    pub(crate) async fn publish(self) -> Result<Published> {
+        let Self { mut publisher, version, keep_versions } = self;
+        let (publisher, before) = tokio::task::spawn_blocking(move || {
+            match publisher.put_in_place(version).and_then(|()| publisher.swap(version)) {
+                Ok(before) => Ok((publisher, before)),
+                Err(error) => Err(publisher.discard(version, error)),
+            }
+        })
+        .await??;
+        tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
+        tokio::task::spawn_blocking(move || {
+            let mut publisher = publisher;
+            if let Err(error) = publisher.prune(keep_versions) {
+                let dataset = &publisher.place.dataset.name;
+                publisher.place.metrics.cleanup_failures.inc();
+                warn!(dataset, %error, "an old version stays until the next load");
+            }
+            publisher.published(version, before)
+        })
+        .await?
+    }
+
+    pub(crate) async fn abort(self, reason: &str) -> Result<()> {
+        let (mut publisher, version, reason) = (self.publisher, self.version, reason.to_owned());
+        Ok(tokio::task::spawn_blocking(move || publisher.abandon(version, &reason)).await?)
+    }
+}

@@ -1,0 +1,208 @@
+//! Version numbers of loads that have begun and hold no lock yet.
+//!
+//! A file `v42.load` reserves a number: it can be made only once, and its lock tells whether the load is alive. It holds
+//! the ledger entry that the next publisher enters as failed where the load is not.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataset::Dataset;
+
+use super::catalog::Catalog;
+use super::directory::{self, Directory};
+use super::publisher::Publisher;
+use super::snapshot::{self, Snapshots};
+use crate::ledger::Ledger;
+use crate::publisher::Ending;
+use crate::version::NewLoad;
+use crate::{Entry, Error, LockHolder, Metrics, Result, State};
+
+/// How long a load that failed waits for the lock, to enter its failure.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How often the lock is tried while another publisher has it.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Where a dataset's versions are, and what publishes them.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) dir: PathBuf,
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) metrics: Metrics,
+}
+
+impl Place {
+    /// Tries to lock the directory for a while.
+    pub(super) async fn lock(&self, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<Directory> {
+        let start = Instant::now();
+        loop {
+            let (dir, name) = (self.dir.clone(), self.dataset.name.clone());
+            let locked = tokio::task::spawn_blocking(move || Directory::try_lock(&dir, &name)).await??;
+            match locked {
+                Some(directory) => return Ok(directory),
+                None if !is_wanted() => return Err(Error::Unwanted),
+                None if start.elapsed() >= wait => {
+                    let (dataset, holder) = (self.dataset.name.clone(), holder(&self.dir));
+                    return Err(Error::Busy { dataset, holder });
+                }
+                None => tokio::time::sleep(LOCK_INTERVAL).await,
+            }
+        }
+    }
+}
+
+/// Only a publisher writes the catalog, so what it is staging is the holder's.
+fn holder(dir: &Path) -> Option<LockHolder> {
+    let catalog = Catalog::read(dir).ok()??;
+    let is_held = |entry: &&Entry| matches!(entry.state, State::Loading | State::Staged);
+    let entry = catalog.versions.iter().rev().find(is_held)?;
+    Some(LockHolder { host: entry.host.clone(), load: entry.load.clone() })
+}
+
+/// A number that a load reserved.
+#[derive(Debug)]
+pub struct Reservation {
+    place: Place,
+    claim: Claim,
+    directory: Option<Directory>,
+}
+
+/// The file that reserves a number. It is removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    path: PathBuf,
+    version: u32,
+    entry: Entry,
+    _lock: File,
+}
+
+impl Claim {
+    pub(super) fn version(&self) -> u32 {
+        self.version
+    }
+
+    pub(super) fn entry(&self) -> Entry {
+        self.entry.clone()
+    }
+
+    /// Reserves this number; nothing is returned where another load has it.
+    fn make(dir: &Path, version: u32, entry: &Entry) -> Result<Option<Self>> {
+        let path = claim_path(dir, version);
+        let mut file = match File::options().write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            file => file?,
+        };
+        // A publisher may have seen the file before it was locked, and removed it as that of a crashed load.
+        let is_ours = file.try_lock().is_ok() && file.metadata()?.nlink() > 0;
+        if !is_ours {
+            return Ok(None);
+        }
+        let claim = Self { path, version, entry: entry.clone(), _lock: file.try_clone()? };
+        file.write_all(&serde_json::to_vec(entry).map_err(Error::corrupt)?)?;
+        Ok(Some(claim))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A claim that stays is entered as that of a crashed load.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn claim_path(dir: &Path, version: u32) -> PathBuf {
+    dir.join(format!("v{version}.load"))
+}
+
+fn claim_of(name: &str) -> Option<u32> {
+    name.strip_prefix('v')?.strip_suffix(".load")?.parse().ok()
+}
+
+/// The numbers that are reserved in a directory.
+fn claimed(dir: &Path) -> Result<Vec<u32>> {
+    let names = fs::read_dir(dir)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| claim_of(&name)).collect())
+}
+
+/// The entries of loads that reserved a number and hold no lock.
+pub(super) fn receiving(dir: &Path) -> Vec<Entry> {
+    let read = |version| {
+        let bytes = fs::read(claim_path(dir, version)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    };
+    claimed(dir).unwrap_or_default().into_iter().filter_map(read).collect()
+}
+
+/// The entries of loads that crashed while they received their files, each with its file.
+pub(super) fn crashed(dir: &Path) -> Result<Vec<(Option<Entry>, PathBuf)>> {
+    let mut crashed = Vec::new();
+    for version in claimed(dir)? {
+        let path = claim_path(dir, version);
+        let Ok(file) = File::open(&path) else { continue };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        crashed.push((serde_json::from_slice(&fs::read(&path)?).ok(), path));
+    }
+    Ok(crashed)
+}
+
+impl Reservation {
+    pub(super) fn make(place: Place, load: &NewLoad) -> Result<Self> {
+        directory::create(&place.dir)?;
+        let catalog = Catalog::read(&place.dir)?.unwrap_or_default();
+        let mut ledger = Ledger::new(catalog.versions);
+        let mut taken: BTreeSet<_> = snapshot::versions(&place.dir)?.into_iter().collect();
+        loop {
+            // A load that begins later has a higher number than every load that is still receiving.
+            let claimed = claimed(&place.dir)?;
+            let newest = claimed.iter().copied().chain(catalog.live).max().unwrap_or(0);
+            taken.extend(claimed);
+            ledger.see_names(newest, taken.clone());
+            let version = ledger.next_version()?;
+            let entry = Entry::reserved(version, &place.dataset, load);
+            if let Some(claim) = Claim::make(&place.dir, version, &entry)? {
+                return Ok(Self { place, claim, directory: None });
+            }
+            taken.insert(version);
+        }
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.claim.version
+    }
+
+    pub(crate) async fn lock(&mut self, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<()> {
+        self.directory = Some(self.place.lock(wait, is_wanted).await?);
+        Ok(())
+    }
+
+    pub(crate) async fn into_publisher(self) -> Result<Publisher> {
+        let Self { place, claim, directory, .. } = self;
+        let directory =
+            directory.ok_or_else(|| Error::lock_lost(&place.dataset.name, "it was never taken"))?;
+        tokio::task::spawn_blocking(move || Publisher::recover(place, directory, Some(claim))).await?
+    }
+
+    pub(crate) async fn end(self, ending: Ending<'_>) -> Result<()> {
+        let Self { place, claim, directory } = self;
+        if matches!(ending, Ending::Told) {
+            return Ok(());
+        }
+        let directory = match directory {
+            Some(directory) => directory,
+            // Only who holds the lock can enter a failure.
+            None => place.lock(LOCK_WAIT, || true).await?,
+        };
+        let publisher =
+            tokio::task::spawn_blocking(move || Publisher::recover(place, directory, Some(claim)));
+        publisher.await??.end(ending).await
+    }
+}

@@ -1,0 +1,134 @@
+//! Version numbers of loads that have begun and hold no dataset's lock yet.
+//!
+//! The number is a row of the ledger; a named lock on the load's session tells whether the load is alive.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataset::Dataset;
+use mysql_async::Conn;
+use tracing::warn;
+
+use super::connect::in_time;
+use super::publisher::{Publisher, require_mariadb};
+use super::session::Session;
+use super::{Mariadb, ledger, lock, table};
+use crate::ledger::Ledger;
+use crate::publisher::Ending;
+use crate::version::{NewLoad, State};
+use crate::{Entry, Error, Result};
+
+/// How often the lock is tried while another publisher has it.
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A number that a load reserved.
+#[derive(Debug)]
+pub struct Reservation {
+    store: Arc<Mariadb>,
+    dataset: Arc<Dataset>,
+    version: u32,
+    session: Session,
+}
+
+impl Reservation {
+    pub(super) async fn make(store: Arc<Mariadb>, dataset: &Arc<Dataset>, load: &NewLoad) -> Result<Self> {
+        let session = Session::open(&store).await?;
+        let mut conn = session.begin().await?;
+        let reserved = in_time(reserve(conn.conn(), dataset, load)).await;
+        let version = conn.done(reserved)?;
+        Ok(Self { store, dataset: dataset.clone(), version, session })
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    pub(crate) async fn lock(&mut self, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            if self.session.is_broken() {
+                // The database was away while the file arrived.
+                self.session = Session::open(&self.store).await?;
+            }
+            match lock_dataset(&self.session, &self.dataset.name, Some(self.version), 0).await {
+                Err(Error::Busy { .. }) if !is_wanted() => return Err(Error::Unwanted),
+                Err(Error::Busy { .. }) if start.elapsed() < wait => {
+                    tokio::time::sleep(LOCK_INTERVAL).await;
+                }
+                locked => return locked,
+            }
+        }
+    }
+
+    pub(crate) async fn into_publisher(self) -> Result<Publisher> {
+        let Self { store, dataset, version, session } = self;
+        Publisher::recover(store, dataset, session, Some(version)).await
+    }
+
+    pub(crate) async fn end(self, ending: Ending<'_>) -> Result<()> {
+        let session = if self.session.is_broken() { Session::open(&self.store).await? } else { self.session };
+        end(&session, &self.dataset.name, self.version, ending).await?;
+        session.close(self.store.timeout).await;
+        Ok(())
+    }
+}
+
+/// Gives a number back, or remembers what became of it.
+pub(super) async fn end(session: &Session, dataset: &str, version: u32, ending: Ending<'_>) -> Result<()> {
+    let (state, reason) = match ending {
+        Ending::Told => {
+            let mut conn = session.begin().await?;
+            let forgotten = in_time(ledger::forget(conn.conn(), dataset, version)).await;
+            return conn.done(forgotten);
+        }
+        Ending::Failed(reason) => (State::Failed, reason),
+        Ending::Superseded(reason) => (State::Superseded, reason),
+    };
+    let mut conn = session.begin().await?;
+    let ended = in_time(ledger::end(conn.conn(), (dataset, version), state, reason)).await;
+    conn.done(ended)
+}
+
+/// Takes the lock of a dataset, and again that of the number, which a new session does not hold.
+pub(super) async fn lock_dataset(
+    session: &Session,
+    dataset: &str,
+    version: Option<u32>,
+    wait_seconds: u32,
+) -> Result<()> {
+    let mut conn = session.begin().await?;
+    let locked = in_time(async {
+        if let Some(version) = version
+            && !lock::number(conn.conn(), dataset, version).await?
+        {
+            warn!(dataset, version, "another session holds the number of this load");
+        }
+        if lock::dataset(conn.conn(), dataset, wait_seconds).await? {
+            return Ok(());
+        }
+        let holder = lock::holder(conn.conn(), dataset).await.ok().flatten();
+        Err(Error::Busy { dataset: dataset.to_owned(), holder })
+    })
+    .await;
+    conn.done(locked)
+}
+
+/// Finds a number that nothing has, and enters it. The lock comes first: an entry without it is that of a crashed load.
+async fn reserve(conn: &mut Conn, dataset: &Dataset, load: &NewLoad) -> Result<u32> {
+    require_mariadb(conn).await?;
+    ledger::create(conn).await?;
+    let name = dataset.name.as_str();
+    let live = table::live_version(conn, name).await?.unwrap_or(0);
+    let mut taken = table::named(conn, name).await?.taken;
+    loop {
+        let newest = ledger::newest(conn, name).await?.max(live);
+        let mut numbers = Ledger::default();
+        numbers.see_names(newest, taken.clone());
+        let version = numbers.next_version()?;
+        let entry = Entry::reserved(version, dataset, load);
+        if lock::number(conn, name, version).await? && ledger::insert(conn, name, &entry).await? {
+            return Ok(version);
+        }
+        taken.insert(version);
+    }
+}
