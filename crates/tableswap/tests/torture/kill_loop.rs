@@ -1,0 +1,1 @@
+//! Two updaters and two apis on one store, under kills, pauses and partitions.
