@@ -1,7 +1,7 @@
 //! FOR TESTS ONLY: what the tests of the other crates start, break and compare with.
 //!
 //! - [`MariaDb`] is a private database server, [`Replication`] one with replicas, [`FaultProxy`] a bad network in
-//!   front of any;
+//!   front of any, [`StatementProxy`] one that fails at a chosen statement;
 //! - [`Server`] runs a built binary of ours, [`http`] talks to it in ways that ordinary clients refuse;
 //! - [`rows`] makes CSV files, and says independently of our own code what the api has to answer for them.
 //!
@@ -20,9 +20,11 @@ mod process;
 mod promtool;
 mod proxy;
 pub mod rows;
+mod statement_proxy;
 
 pub use mariadb::{Database, MariaDb, PASSWORD, Replication};
 pub use port::free_port;
 pub use process::Server;
 pub use promtool::check_metrics;
 pub use proxy::{Fault, FaultProxy};
+pub use statement_proxy::{Command, FaultPoint, Statement, StatementFault, StatementProxy, shape};
