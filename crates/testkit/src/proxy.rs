@@ -27,6 +27,9 @@ pub enum Fault {
     /// Exactly this many more bytes pass towards upstream, counted over all connections. Then every connection is
     /// closed, and the fault is over: who connects again gets through.
     CutAfter(u64),
+    /// Connections that were open are closed for the client; upstream does not learn it, and believes them open
+    /// until the fault is over. New connections get through.
+    HalfOpen,
     /// Each piece of up to 64 KiB is held this long, each way.
     Delay(Duration),
 }
@@ -232,6 +235,23 @@ mod tests {
         }
         assert_eq!(exchange(&mut connect(&proxy), "f").unwrap(), "f");
         assert_eq!(count.load(Ordering::SeqCst), 100_005);
+    }
+
+    #[test]
+    fn half_open_is_closed_for_the_client_and_open_for_upstream_until_it_is_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = FaultProxy::start(listener.local_addr().unwrap().port());
+        let mut client = connect(&proxy);
+        let (mut upstream, _) = listener.accept().unwrap();
+        proxy.set(Fault::HalfOpen);
+        assert!(matches!(client.read(&mut [0; 9]), Ok(0) | Err(_)));
+        upstream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert_eq!(upstream.read(&mut [0; 9]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        let mut another = connect(&proxy);
+        another.write_all(b"a").unwrap();
+        listener.accept().unwrap().0.read_exact(&mut [0]).unwrap();
+        proxy.set(Fault::None);
+        assert_eq!(upstream.read(&mut [0; 9]).unwrap(), 0);
     }
 
     #[test]

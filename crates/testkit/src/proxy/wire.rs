@@ -25,6 +25,8 @@ struct State {
     ended: bool,
     next_id: u64,
     links: HashMap<u64, Link>,
+    /// Halves of connections whose clients are gone, which upstream does not learn.
+    half_open: Vec<TcpStream>,
 }
 
 /// One connection: the client's half and upstream's.
@@ -68,14 +70,20 @@ impl Wire {
         let mut state = self.state();
         state.fault = fault;
         state.cutting = false;
-        if fault == Fault::Refuse {
-            state.close_all();
+        state.close_half_open();
+        match fault {
+            Fault::Refuse => state.close_all(),
+            Fault::HalfOpen => state.close_clients(),
+            _ => {}
         }
         self.changed.notify_all();
     }
 
     pub(super) fn close_all(&self) {
-        self.state().close_all();
+        let mut state = self.state();
+        state.close_all();
+        state.close_half_open();
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -162,13 +170,34 @@ impl Wire {
 
 impl Default for State {
     fn default() -> State {
-        State { fault: Fault::None, cutting: false, ended: false, next_id: 0, links: HashMap::new() }
+        State {
+            fault: Fault::None,
+            cutting: false,
+            ended: false,
+            next_id: 0,
+            links: HashMap::new(),
+            half_open: Vec::new(),
+        }
     }
 }
 
 impl State {
     fn close_all(&mut self) {
         self.links.drain().for_each(|(_, link)| link.close());
+    }
+
+    /// Closes the clients' halves and keeps upstream's, whose threads end because their links are gone.
+    fn close_clients(&mut self) {
+        for (_, Link { streams: [client, upstream], .. }) in self.links.drain() {
+            let _ = client.shutdown(Shutdown::Both);
+            self.half_open.push(upstream);
+        }
+    }
+
+    fn close_half_open(&mut self) {
+        for upstream in self.half_open.drain(..) {
+            let _ = upstream.shutdown(Shutdown::Both);
+        }
     }
 
     fn close(&mut self, id: u64) {

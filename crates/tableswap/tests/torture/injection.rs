@@ -1,0 +1,103 @@
+//! The fault of a round: done to a server, a network or the database, and undone.
+
+use std::time::Duration;
+
+use testkit::Fault as NetworkFault;
+
+use crate::cluster::{Cluster, Node};
+use crate::dice::Dice;
+use crate::findings::Findings;
+use crate::operations::Operations;
+use crate::rounds::{Fault, Moment, Round, duration};
+use crate::workload::wait_for_phase;
+
+pub(crate) struct Injection<'a> {
+    cluster: &'a Cluster,
+    updater: &'a Node,
+    api: &'a Node,
+    fault: Fault,
+    network: NetworkFault,
+    moment: Moment,
+    delay: Duration,
+    lasts: Duration,
+}
+
+impl<'a> Injection<'a> {
+    pub(crate) fn draw(round: Round, cluster: &'a Cluster, updater: &'a Node, dice: &mut Dice) -> Injection<'a> {
+        let network = match round.fault {
+            Fault::CutOffUpdater(network) | Fault::CutOffApi(network) => network.fault(dice),
+            _ => NetworkFault::None,
+        };
+        let delay = match round.moment {
+            Moment::Within(limit) => dice.millis(0, limit.max(1)),
+            // The phase is seen when it begins; this is somewhere in it.
+            Moment::Phase(_) => dice.millis(0, 40),
+        };
+        Injection {
+            cluster,
+            updater,
+            api: &cluster.apis[dice.below(2)],
+            fault: round.fault,
+            network,
+            moment: round.moment,
+            delay,
+            lasts: duration(dice),
+        }
+    }
+
+    /// Waits for its moment and does it. Returns the phase in which it hit a load, where it was to.
+    pub(crate) fn inject(&mut self, operations: &Operations, is_over: impl Fn() -> bool) -> Option<String> {
+        let met = match self.moment {
+            Moment::Phase(phases) => wait_for_phase(self.updater, phases, is_over).then(|| phases[0].to_owned()),
+            Moment::Within(_) => None,
+        };
+        std::thread::sleep(self.delay);
+        if self.fault != Fault::None {
+            operations.findings.tell(format!("{:?} of {} or {}", self.fault, self.updater.name, self.api.name));
+        }
+        match self.fault {
+            Fault::None => {}
+            Fault::Cancel => drop(operations.cancel(self.updater)),
+            Fault::KillUpdater => self.updater.kill(),
+            Fault::PauseUpdater => self.updater.pause(),
+            Fault::CutOffUpdater(_) => cut_off(self.updater, self.network),
+            Fault::KillApi => self.under_faults(Node::kill),
+            Fault::PauseApi => self.under_faults(Node::pause),
+            Fault::CutOffApi(_) => self.under_faults(|api| cut_off(api, self.network)),
+            Fault::KillDatabase => {
+                self.cluster.apis.iter().for_each(|api| api.faults.begin());
+                self.cluster.database.as_ref().unwrap().kill();
+            }
+        }
+        met
+    }
+
+    /// Leaves the fault for as long as it lasts, and undoes it.
+    pub(crate) fn heal(&self, findings: &Findings) {
+        if matches!(self.fault, Fault::None | Fault::Cancel) {
+            return;
+        }
+        std::thread::sleep(self.lasts);
+        match self.fault {
+            Fault::None | Fault::Cancel => {}
+            Fault::KillUpdater => self.updater.launch(),
+            Fault::PauseUpdater => self.updater.resume(),
+            Fault::CutOffUpdater(_) => cut_off(self.updater, NetworkFault::None),
+            Fault::KillApi => self.api.launch(),
+            Fault::PauseApi => self.api.resume(),
+            Fault::CutOffApi(_) => cut_off(self.api, NetworkFault::None),
+            Fault::KillDatabase => self.cluster.database.as_ref().unwrap().restart(),
+        }
+        self.cluster.apis.iter().for_each(|api| api.faults.end());
+        findings.tell(format!("healed after {:?}", self.lasts));
+    }
+
+    fn under_faults(&self, act: impl FnOnce(&Node)) {
+        self.api.faults.begin();
+        act(self.api);
+    }
+}
+
+fn cut_off(node: &Node, network: NetworkFault) {
+    node.proxy.as_ref().unwrap().set(network);
+}

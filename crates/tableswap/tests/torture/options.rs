@@ -1,0 +1,31 @@
+//! How long a run is, and the seed that decides everything in it.
+
+use std::sync::LazyLock;
+
+/// One seed for all scenarios of a run.
+static SEED: LazyLock<u64> = LazyLock::new(|| number("TORTURE_SEED").unwrap_or_else(|| rand_seed() % 1_000_000));
+
+pub(crate) struct Options {
+    pub(crate) rounds: usize,
+    pub(crate) seed: u64,
+}
+
+impl Options {
+    /// `TORTURE_ROUNDS` and `TORTURE_SEED`. A scenario never runs fewer rounds than it needs to meet all that it asserts.
+    pub(crate) fn read(scenario: &str, rounds_min: usize) -> Options {
+        let rounds = number("TORTURE_ROUNDS").and_then(|rounds| usize::try_from(rounds).ok());
+        let options = Options { rounds: rounds.unwrap_or(rounds_min).max(rounds_min), seed: *SEED };
+        println!("{scenario}: TORTURE_ROUNDS={} TORTURE_SEED={}", options.rounds, options.seed);
+        options
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+fn rand_seed() -> u64 {
+    use std::hash::BuildHasher;
+    std::collections::hash_map::RandomState::new().hash_one("seed")
+}
