@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Findings shown in full; all are counted and stand in the report.
-const SHOWN: usize = 25;
+/// Findings of one rule that are shown; all are counted and stand in the report.
+const SHOWN: usize = 5;
 
 pub(crate) struct Findings {
     scenario: String,
@@ -48,8 +48,8 @@ impl Findings {
     /// Fails the test if a rule was broken, with the place of the report; `logs` are those of the servers.
     pub(crate) fn conclude(&self, summary: &str, logs: &str) {
         let state = self.state();
-        let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
-        state.findings.iter().for_each(|(rule, _)| *rules.entry(rule).or_default() += 1);
+        let mut rules: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        state.findings.iter().for_each(|(rule, what)| rules.entry(rule).or_default().push(what));
         let seconds = self.started.elapsed().as_secs();
         println!(
             "{}: {} findings in {seconds} s; {summary}",
@@ -61,9 +61,12 @@ impl Findings {
         }
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.txt", self.scenario.replace(' ', "-")));
         std::fs::write(&path, format!("{}\n{summary}\n\n{logs}", state.story)).unwrap();
-        let shown: Vec<String> =
-            state.findings.iter().take(SHOWN).map(|(rule, what)| format!("{rule}: {what}")).collect();
-        panic!("{}\n{rules:#?}\n{}\nreport: {}", self.scenario, shown.join("\n"), path.display());
+        let of_rule = |(rule, all): (&&str, &Vec<&str>)| {
+            let shown = all.iter().take(SHOWN).map(|what| format!("\n    {what}")).collect::<String>();
+            format!("  {} x {rule}{shown}", all.len())
+        };
+        let rules: Vec<String> = rules.iter().map(of_rule).collect();
+        panic!("{}\n{}\nreport: {}", self.scenario, rules.join("\n"), path.display());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -106,8 +106,9 @@ impl History {
             state.publications.extend(found);
         }
         // An answer that began before the last time that all was settled may still come in.
-        let keep_from = state.last_settled.unwrap_or(now);
-        state.publications.retain(|publication| publication.ended >= keep_from);
+        if let Some(last) = state.last_settled {
+            state.publications.retain(|publication| publication.ended >= last);
+        }
         state.last_settled = Some(now);
         let base = |version| Publication { version, started: now, ended: now, certain: true };
         state.publications.extend(listing.live.map(base));
