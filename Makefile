@@ -3,8 +3,9 @@
 #   make test   installs what is missing, then runs every check and every test
 #   make bench  installs what is missing, then measures look-ups (bench/README.md); BENCH=load and BENCH=swap measure
 #               loads and swaps, ARGUMENTS="--turns 1" is passed on
+#   make torture ROUNDS=200 SEED=7  kills, partitions, power cuts and full disks by lot, for as long as you like; as root
 #   make deploy-check  all that can be said of deploy/ without a container engine or a cluster; make test does it too
-.PHONY: run test bench check deploy-check tools clean
+.PHONY: run test torture bench check deploy-check tools clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -21,6 +22,22 @@ run: compiler
 test: compiler tools check deploy-check
 	# A test that hangs fails, and its name is in what was printed.
 	timeout 30m cargo test --workspace
+
+# make torture --------------------------------------------------------------------------------------------------------
+
+# The short form of what needs no root is part of make test. A run with the same seed decides the same again.
+ROUNDS :=
+SEED :=
+
+torture: compiler tools torture-tools
+	cargo build --package updater --package api --package tableswap
+	TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) \
+		cargo test --package tableswap --features torture --test torture -- --nocapture --test-threads=1
+
+# File systems of a test's own, and a system that loses what a program believes to be on its disk.
+.PHONY: torture-tools
+torture-tools:
+	@command -v mkfs.ext4 mount losetup strace > /dev/null || $(MAKE) install PACKAGES="e2fsprogs mount strace"
 
 # make bench ----------------------------------------------------------------------------------------------------------
 

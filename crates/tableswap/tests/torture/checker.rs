@@ -134,7 +134,10 @@ impl Checker<'_> {
     fn not_modified(&self, answer: &Response, had: Option<&Had>) -> Option<Outcome> {
         let had = had?;
         if answer.header("etag").is_some_and(|etag| etag != had.etag) {
-            self.report("P1 a 304 with another etag", format!("{:?}, asked with {}", answer.headers, had.etag));
+            self.report(
+                "P1 a 304 with another etag",
+                format!("{:?}, asked with {}", answer.headers, had.etag),
+            );
             return None;
         }
         let version = version_of(answer).unwrap_or(had.version);
@@ -157,7 +160,8 @@ impl Checker<'_> {
         let json: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
         let first = text.split_once("\"found\":[").map_or("", |(_, rows)| rows);
         let first = first.split_inclusive('}').next().unwrap_or_default();
-        let (Some(version), Some((edition, _))) = (number(&json["version"]), self.editions.of_body(first)) else {
+        let (Some(version), Some((edition, _))) = (number(&json["version"]), self.editions.of_body(first))
+        else {
             self.report("P1 rows of no file", text);
             return Ok(None);
         };

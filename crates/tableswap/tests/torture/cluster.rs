@@ -126,7 +126,8 @@ impl Node {
 
     /// Starts a process in place of the one that was killed, and waits until it is healthy.
     pub(crate) fn launch(&self) {
-        let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let env: Vec<(&str, &str)> =
+            self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut state = self.state();
         if let Some(old) = state.server.take() {
             state.old_logs += &old.log();

@@ -12,6 +12,9 @@ pub(crate) const SHARED_ROWS: usize = 300;
 /// Keys that readers ask for: every fifth of the shared rows.
 pub(crate) const KEYS: usize = SHARED_ROWS / KEY_STEP;
 const KEY_STEP: usize = 5;
+/// The api takes no more keys in one request.
+#[cfg(feature = "torture")]
+const ROWS_AT_ONCE: usize = 1000;
 
 /// One file, with values that no other edition has for any key.
 #[derive(Clone)]
@@ -32,6 +35,9 @@ struct Known {
     by_body: HashMap<String, (u32, usize)>,
     /// The bodies of an edition's keys, in their order; edition 1 is the first.
     bodies: Vec<Vec<String>>,
+    /// How many rows each edition has.
+    #[cfg(feature = "torture")]
+    rows: Vec<usize>,
 }
 
 impl Editions {
@@ -46,14 +52,36 @@ impl Editions {
         let number = u32::try_from(known.bodies.len()).unwrap() + 1;
         let seed = edition(self.seed, number);
         let csv = promotions_csv(rows, seed);
-        let sha256: String = Sha256::digest(csv.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256: String =
+            Sha256::digest(csv.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let bodies: Vec<String> = (0..KEYS).map(|key| promotion_json(seed, key * KEY_STEP)).collect();
         for (key, body) in bodies.iter().enumerate() {
             known.by_body.insert(body.clone(), (number, key));
         }
         known.bodies.push(bodies);
+        #[cfg(feature = "torture")]
+        known.rows.push(rows);
         known.by_sha256.insert(sha256.clone(), number);
         Edition { number, csv, sha256 }
+    }
+
+    /// Every row of an edition, a thousand at once: the keys as JSON, and the exact answer to them.
+    #[cfg(feature = "torture")]
+    pub(crate) fn all_rows(&self, version: u32, number: u32) -> Vec<(String, String)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let (rows, seed) = (known.rows[number as usize - 1], edition(self.seed, number));
+        let piece = |first: usize| {
+            let rows = first..rows.min(first + ROWS_AT_ONCE);
+            let keys: Vec<String> =
+                rows.clone().map(|row| format!("{:?}", promotion_id(seed, row))).collect();
+            let found: Vec<String> = rows.map(|row| promotion_json(seed, row)).collect();
+            let found = found.join(",");
+            (
+                format!("[{}]", keys.join(",")),
+                format!("{{\"version\":{version},\"found\":[{found}],\"missing\":[]}}"),
+            )
+        };
+        (0..rows).step_by(ROWS_AT_ONCE).map(piece).collect()
     }
 
     /// A file that is never published.

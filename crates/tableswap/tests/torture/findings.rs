@@ -51,15 +51,12 @@ impl Findings {
         let mut rules: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         state.findings.iter().for_each(|(rule, what)| rules.entry(rule).or_default().push(what));
         let seconds = self.started.elapsed().as_secs();
-        println!(
-            "{}: {} findings in {seconds} s; {summary}",
-            self.scenario,
-            state.findings.len()
-        );
+        println!("{}: {} findings in {seconds} s; {summary}", self.scenario, state.findings.len());
         if state.findings.is_empty() {
             return;
         }
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.txt", self.scenario.replace(' ', "-")));
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("{}.txt", self.scenario.replace(' ', "-")));
         std::fs::write(&path, format!("{}\n{summary}\n\n{logs}", state.story)).unwrap();
         let of_rule = |(rule, all): (&&str, &Vec<&str>)| {
             let shown = all.iter().take(SHOWN).map(|what| format!("\n    {what}")).collect::<String>();

@@ -36,6 +36,7 @@ struct State {
     refused: BTreeMap<u32, u16>,
     reported: BTreeSet<u32>,
     last_settled: Option<Instant>,
+    keep_from: Option<Instant>,
 }
 
 impl History {
@@ -85,7 +86,8 @@ impl History {
             };
             let known = *state.edition_of.entry(entry.version).or_insert(edition);
             if known != edition && state.reported.insert(entry.version) {
-                broken.push(format!("version {} was edition {known} and is edition {edition}", entry.version));
+                broken
+                    .push(format!("version {} was edition {known} and is edition {edition}", entry.version));
             }
             if let Some(status) = state.refused.get(&edition).copied()
                 && state.reported.insert(entry.version)
@@ -105,14 +107,19 @@ impl History {
             let found = version.map(|version| Publication { version, started, ended, certain: false });
             state.publications.extend(found);
         }
-        // An answer that began before the last time that all was settled may still come in.
-        if let Some(last) = state.last_settled {
-            state.publications.retain(|publication| publication.ended >= last);
-        }
         state.last_settled = Some(now);
         let base = |version| Publication { version, started: now, ended: now, certain: true };
         state.publications.extend(listing.live.map(base));
         broken
+    }
+
+    /// All answers so far have been judged. Forgets what answers to come cannot name any more: one that is on its way
+    /// began after what was settled before the answers were taken.
+    pub(crate) fn judged(&self) {
+        let mut state = self.state();
+        let last_settled = state.last_settled;
+        let keep_from = std::mem::replace(&mut state.keep_from, last_settled);
+        state.publications.retain(|publication| keep_from.is_none_or(|from| publication.ended >= from));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -146,4 +153,52 @@ pub(crate) fn may_follow(publications: &[Publication], before: &[Publication], a
         return true;
     };
     publications.iter().any(|publication| publication.version == after && publication.ended >= earliest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Version 1 from the start, then version 2 between 10 and 20 ms, and version 1 again between 30 and 40 ms.
+    fn publications(start: Instant, certain: bool) -> Vec<Publication> {
+        let publication = |version, from, to| Publication {
+            version,
+            started: start + Duration::from_millis(from),
+            ended: start + Duration::from_millis(to),
+            certain,
+        };
+        vec![publication(1, 0, 1), publication(2, 10, 20), publication(1, 30, 40)]
+    }
+
+    fn may_name(version: u32, from: u64, to: u64, certain: bool) -> bool {
+        let start = Instant::now();
+        let times = (start + Duration::from_millis(from), start + Duration::from_millis(to));
+        !sources(&publications(start, certain), version, times).is_empty()
+    }
+
+    #[test]
+    fn an_answer_may_name_what_was_live_at_some_instant_of_its_request() {
+        assert!(may_name(1, 5, 8, true) && !may_name(2, 5, 8, true), "before");
+        assert!(may_name(1, 12, 15, true) && may_name(2, 12, 15, true), "while it is published");
+        assert!(may_name(1, 18, 25, true), "the request began before the answer to the upload");
+        assert!(!may_name(1, 21, 25, true) && may_name(2, 21, 25, true), "after");
+        assert!(may_name(1, 41, 42, true) && !may_name(2, 41, 42, true), "after a rollback");
+        assert!(!may_name(3, 12, 15, true), "a version that nobody published");
+    }
+
+    #[test]
+    fn a_publication_that_is_not_certain_replaces_nothing() {
+        assert!(may_name(1, 21, 25, false) && may_name(2, 21, 25, false) && may_name(2, 41, 42, false));
+    }
+
+    #[test]
+    fn a_reader_goes_back_only_where_a_publication_went_back() {
+        let all = publications(Instant::now(), true);
+        let saw_2 = [all[1]];
+        assert!(may_follow(&all, &saw_2, 1), "there was a rollback");
+        assert!(!may_follow(&all[..2], &saw_2, 1), "there was none");
+        assert!(may_follow(&all, &[all[0]], 2), "forward");
+    }
 }

@@ -40,7 +40,9 @@ impl Idle<'_> {
         })?;
         self.close_open_outcomes();
         for api in &self.cluster.apis {
-            self.until("an api answers from the live version", || answers_from(api, self.editions, &listing))?;
+            self.until("an api answers from the live version", || {
+                answers_from(api, self.editions, &listing)
+            })?;
         }
         let findings = self.operations.findings;
         findings.tell(format!("idle, live is {:?}", listing.live));
@@ -88,7 +90,8 @@ impl Idle<'_> {
 fn dry_run(node: &Node, editions: &Editions) -> Result<(), String> {
     let csv = editions.trial();
     let length = csv.len().to_string();
-    let head = http::head("PUT", "/datasets/promotions?dry_run=true", node.port, &[("content-length", &length)]);
+    let head =
+        http::head("PUT", "/datasets/promotions?dry_run=true", node.port, &[("content-length", &length)]);
     let request = [head.as_bytes(), csv.as_bytes()].concat();
     let answer = http::try_request(node.port, &request).map_err(|error| error.to_string())?;
     if answer.status == 200 { Ok(()) } else { Err(format!("{} {}", answer.status, answer.text())) }

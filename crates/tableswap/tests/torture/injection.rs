@@ -23,7 +23,12 @@ pub(crate) struct Injection<'a> {
 }
 
 impl<'a> Injection<'a> {
-    pub(crate) fn draw(round: Round, cluster: &'a Cluster, updater: &'a Node, dice: &mut Dice) -> Injection<'a> {
+    pub(crate) fn draw(
+        round: Round,
+        cluster: &'a Cluster,
+        updater: &'a Node,
+        dice: &mut Dice,
+    ) -> Injection<'a> {
         let network = match round.fault {
             Fault::CutOffUpdater(network) | Fault::CutOffApi(network) => network.fault(dice),
             _ => NetworkFault::None,
@@ -48,12 +53,16 @@ impl<'a> Injection<'a> {
     /// Waits for its moment and does it. Returns the phase in which it hit a load, where it was to.
     pub(crate) fn inject(&mut self, operations: &Operations, is_over: impl Fn() -> bool) -> Option<String> {
         let met = match self.moment {
-            Moment::Phase(phases) => wait_for_phase(self.updater, phases, is_over).then(|| phases[0].to_owned()),
+            Moment::Phase(phases) => {
+                wait_for_phase(self.updater, phases, is_over).then(|| phases[0].to_owned())
+            }
             Moment::Within(_) => None,
         };
         std::thread::sleep(self.delay);
         if self.fault != Fault::None {
-            operations.findings.tell(format!("{:?} of {} or {}", self.fault, self.updater.name, self.api.name));
+            operations
+                .findings
+                .tell(format!("{:?} of {} or {}", self.fault, self.updater.name, self.api.name));
         }
         match self.fault {
             Fault::None => {}

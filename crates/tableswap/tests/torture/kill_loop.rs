@@ -53,7 +53,8 @@ impl Counts {
 
 fn run(backend: Backend, scenario: &str) {
     let options = Options::read(scenario, kinds(backend).len());
-    let (findings, editions, history) = (Findings::new(scenario), Editions::new(options.seed), History::default());
+    let (findings, editions, history) =
+        (Findings::new(scenario), Editions::new(options.seed), History::default());
     let (cluster, counts, stop) = (Cluster::start(backend), Counts::default(), AtomicBool::new(false));
     let operations = Operations {
         history: &history,
@@ -157,6 +158,7 @@ impl KillLoop<'_> {
             let answers = checker.take();
             reader.judge(api.name, &answers, &api.faults, self.operations.history, self.findings);
         }
+        self.operations.history.judged();
     }
 
     /// P8: the previous version comes back within the limit, and so does the newer one.

@@ -30,12 +30,16 @@ impl Listing {
         }
         let json: Json = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
         let entries = json["versions"].as_array().cloned().unwrap_or_default();
-        Ok(Listing { live: number(&json["live"]), entries: entries.iter().filter_map(Entry::parse).collect() })
+        Ok(Listing {
+            live: number(&json["live"]),
+            entries: entries.iter().filter_map(Entry::parse).collect(),
+        })
     }
 
     /// The latest version that was made of this edition and has been live.
     pub(crate) fn version_of(&self, editions: &Editions, edition: u32) -> Option<u32> {
-        let is_of = |entry: &&Entry| entry.was_published && editions.of_sha256(&entry.sha256) == Some(edition);
+        let is_of =
+            |entry: &&Entry| entry.was_published && editions.of_sha256(&entry.sha256) == Some(edition);
         self.entries.iter().find(is_of).map(|entry| entry.version)
     }
 

@@ -50,7 +50,13 @@ pub(crate) struct Answered {
 
 impl Operations<'_> {
     /// Uploads an edition. `also` are statuses that the caller expects beside those that the fault of the round explains.
-    pub(crate) fn upload(&self, node: &Node, edition: &Edition, pace: Pace, also: &'static [u16]) -> Answered {
+    pub(crate) fn upload(
+        &self,
+        node: &Node,
+        edition: &Edition,
+        pace: Pace,
+        also: &'static [u16],
+    ) -> Answered {
         self.upload_with(node, edition, ("", pace), also)
     }
 

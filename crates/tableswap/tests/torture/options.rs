@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 /// One seed for all scenarios of a run.
-static SEED: LazyLock<u64> = LazyLock::new(|| number("TORTURE_SEED").unwrap_or_else(|| rand_seed() % 1_000_000));
+static SEED: LazyLock<u64> =
+    LazyLock::new(|| number("TORTURE_SEED").unwrap_or_else(|| rand_seed() % 1_000_000));
 
 pub(crate) struct Options {
     pub(crate) rounds: usize,

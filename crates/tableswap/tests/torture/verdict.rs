@@ -60,7 +60,8 @@ impl Reader {
             match &answer.outcome {
                 Outcome::Seen { version, edition } => {
                     self.answers += 1;
-                    if let Err((rule, what)) = self.check(*version, *edition, answer, &publications, history) {
+                    if let Err((rule, what)) = self.check(*version, *edition, answer, &publications, history)
+                    {
                         findings.report(rule, format!("{at}: {what}"));
                     }
                 }

@@ -24,7 +24,12 @@ pub(crate) struct Workload<'a> {
 }
 
 impl<'a> Workload<'a> {
-    pub(crate) fn draw(work: Work, updaters: [&'a Node; 2], editions: &Editions, dice: &mut Dice) -> Workload<'a> {
+    pub(crate) fn draw(
+        work: Work,
+        updaters: [&'a Node; 2],
+        editions: &Editions,
+        dice: &mut Dice,
+    ) -> Workload<'a> {
         let files = [work.rows(dice), Work::SmallUpload.rows(dice)].map(|rows| editions.next(rows));
         Workload { work, updaters, files, pace: work.pace(dice), slow: slow(dice) }
     }
@@ -95,12 +100,7 @@ impl<'a> Workload<'a> {
         })
     }
 
-    fn rollback_beside_upload(
-        &self,
-        operations: &Operations,
-        by: &Node,
-        slow_must: Option<u16>,
-    ) -> Vec<u16> {
+    fn rollback_beside_upload(&self, operations: &Operations, by: &Node, slow_must: Option<u16>) -> Vec<u16> {
         let previous = Listing::read(by.port).ok().and_then(|listing| listing.previous());
         self.beside_slow_upload(operations, || {
             let status = previous.map_or(0, |previous| operations.activate(by, previous, &[]).status);
