@@ -33,10 +33,16 @@ pub(crate) struct Answer {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
-    /// A version, and the edition that its rows are of.
-    Seen { version: u32, edition: u32 },
+    Seen(Seen),
     /// 503, or no answer at all, and why.
     Unavailable(String),
+}
+
+/// A version, and the edition that its rows are of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) version: u32,
+    pub(crate) edition: u32,
 }
 
 pub(crate) struct Checker<'a> {
@@ -127,7 +133,7 @@ impl Checker<'_> {
             self.report("P1 one etag for two contents", format!("{etag} is of the editions {editions:?}"));
         }
         *had = Some(Had { etag: etag.to_owned(), edition, version });
-        Some(Outcome::Seen { version, edition })
+        Some(Outcome::Seen(Seen { version, edition }))
     }
 
     /// The reader may keep what it has, so what it has must be of the version that the answer names.
@@ -141,7 +147,7 @@ impl Checker<'_> {
             return None;
         }
         let version = version_of(answer).unwrap_or(had.version);
-        Some(Outcome::Seen { version, edition: had.edition })
+        Some(Outcome::Seen(Seen { version, edition: had.edition }))
     }
 
     fn ask_many(
@@ -169,7 +175,7 @@ impl Checker<'_> {
             self.report("P1 a mix, or a row missing", text);
             return Ok(None);
         }
-        Ok(Some(Outcome::Seen { version, edition }))
+        Ok(Some(Outcome::Seen(Seen { version, edition })))
     }
 
     /// An answer without rows: 503 is judged later, anything else is wrong, because every edition has every key.
@@ -203,7 +209,7 @@ impl Checker<'_> {
         Ok(answer)
     }
 
-    fn report(&self, rule: &str, what: String) {
+    fn report(&self, rule: &str, what: impl std::fmt::Display) {
         self.findings.report(rule, format!("{}: {what}", self.name));
     }
 }

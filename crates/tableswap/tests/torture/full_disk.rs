@@ -61,7 +61,7 @@ fn p8_p9_a_disk_that_fills_up_refuses_uploads_and_serves_on() {
         counts: [0; 3],
     };
     // A pass takes half a minute.
-    for pass in 0..1 + options.rounds / 50 {
+    for pass in 0..=options.rounds / 50 {
         disk.rows = Dice::new(options.seed, 3000 + pass as u64).between(4000, 8000);
         disk.pass();
     }
@@ -89,7 +89,7 @@ impl FullDisk<'_> {
             findings: self.findings,
             answers: Mutex::default(),
         };
-        let (stop, mut reader) = (AtomicBool::new(false), Reader::default());
+        let (stop, mut reader) = (AtomicBool::new(false), Reader::of(checker.name));
         std::thread::scope(|scope| {
             let reading = scope.spawn(|| checker.run(&stop));
             let version_bytes =
@@ -104,7 +104,7 @@ impl FullDisk<'_> {
                     self.roll_back_and_forward();
                 }
                 let answers = checker.take();
-                reader.judge(checker.name, &answers, &FaultTimes::default(), self.history, self.findings);
+                reader.judge(&answers, &FaultTimes::default(), self.history, self.findings);
                 self.history.judged();
             }
             stop.store(true, Ordering::Relaxed);
@@ -186,7 +186,9 @@ impl FullDisk<'_> {
             self.findings.report("P9 the live version is not whole", error);
         }
         let broken = self.history.settle(self.editions, &listing, Instant::now());
-        broken.into_iter().for_each(|broken| self.findings.report("P9 the history is wrong", broken));
+        for broken in broken {
+            self.findings.report("P9 the history is wrong", broken);
+        }
         let stays = |state: &str| matches!(state, "live" | "kept" | "withdrawn");
         let versions = listing.entries.iter().filter(|entry| stays(&entry.state)).count();
         let deadline = Instant::now() + CLEARED_WITHIN;

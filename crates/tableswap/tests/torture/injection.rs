@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, Node};
 use crate::dice::Dice;
 use crate::findings::Findings;
 use crate::operations::Operations;
-use crate::rounds::{Fault, Moment, Round, duration};
+use crate::rounds::{Fault, Moment, PUBLISHING, Round, duration};
 use crate::workload::wait_for_phase;
 
 pub(crate) struct Injection<'a> {
@@ -35,7 +35,8 @@ impl<'a> Injection<'a> {
         };
         let delay = match round.moment {
             Moment::Within(limit) => dice.millis(0, limit.max(1)),
-            // The phase is seen when it begins; this is somewhere in it.
+            // The phase is seen when it begins; this is somewhere in it. Publishing is the shortest.
+            Moment::Phase(_) if round.moment == PUBLISHING => dice.millis(0, 6),
             Moment::Phase(_) => dice.millis(0, 40),
         };
         Injection {

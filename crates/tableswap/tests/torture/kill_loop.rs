@@ -13,7 +13,7 @@ use crate::findings::Findings;
 use crate::history::History;
 use crate::idle::Idle;
 use crate::injection::Injection;
-use crate::operations::{Operations, Pace};
+use crate::operations::{Operations, Pace, Tolerance};
 use crate::options::Options;
 use crate::rounds::{Fault, Round, kinds, schedule};
 use crate::verdict::Reader;
@@ -78,7 +78,7 @@ fn run(backend: Backend, scenario: &str) {
         operations: &operations,
         counts: &counts,
         checkers: &checkers,
-        readers: [Reader::default(), Reader::default()],
+        readers: cluster.apis.each_ref().map(|api| Reader::of(api.name)),
         slowest_rollback: Duration::ZERO,
     };
     std::thread::scope(|scope| {
@@ -129,10 +129,14 @@ impl KillLoop<'_> {
             let working = scope.spawn(|| workload.run(self.operations, self.editions));
             let met = injection.inject(self.operations, || working.is_finished());
             injection.heal(self.findings);
+            if fault == Fault::KillUpdater {
+                // A new process does not know the loads of the old one; the list of versions still tells.
+                self.operations.forget_open(updaters[0]);
+            }
             let statuses = working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             self.count(round, met, &statuses);
         });
-        *self.operations.tolerance.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+        *self.operations.tolerance.lock().unwrap_or_else(PoisonError::into_inner) = Tolerance::default();
         let settled = idle.wait(fault != Fault::None);
         self.judge();
         if let Some(listing) = settled
@@ -143,7 +147,9 @@ impl KillLoop<'_> {
     }
 
     fn count(&self, round: Round, met: Option<String>, statuses: &[u16]) {
-        statuses.iter().for_each(|status| self.counts.add(format!("answer {status}")));
+        for status in statuses {
+            self.counts.add(format!("answer {status}"));
+        }
         if let Some(phase) = met {
             // A load that was answered before its updater died was not hit.
             let was_hit = round.fault != Fault::KillUpdater || statuses.contains(&0);
@@ -156,7 +162,7 @@ impl KillLoop<'_> {
     fn judge(&mut self) {
         for ((reader, checker), api) in self.readers.iter_mut().zip(self.checkers).zip(&self.cluster.apis) {
             let answers = checker.take();
-            reader.judge(api.name, &answers, &api.faults, self.operations.history, self.findings);
+            reader.judge(&answers, &api.faults, self.operations.history, self.findings);
         }
         self.operations.history.judged();
     }
@@ -178,7 +184,9 @@ impl KillLoop<'_> {
         let listing = crate::listing::Listing::read(self.cluster.updaters[0].port);
         if let Ok(listing) = listing {
             let broken = self.operations.history.settle(self.editions, &listing, Instant::now());
-            broken.into_iter().for_each(|broken| self.findings.report("P3 the history is wrong", broken));
+            for broken in broken {
+                self.findings.report("P3 the history is wrong", broken);
+            }
         }
         self.judge();
         let answers: usize = self.readers.iter().map(|reader| reader.answers).sum();
@@ -205,6 +213,7 @@ fn needed(backend: Backend) -> Vec<&'static str> {
     let mut needed = vec![
         "KillUpdater in receiving",
         "KillUpdater in staging",
+        "KillUpdater in publishing",
         "Cancel in receiving",
         "PauseUpdater in staging",
         "rollbacks on an idle store",
@@ -212,6 +221,8 @@ fn needed(backend: Backend) -> Vec<&'static str> {
     if backend == Backend::Mariadb {
         needed.extend([
             "KillDatabase in staging",
+            "KillDatabase in publishing",
+            "CutOffUpdater(Hang) in publishing",
             "CutOffUpdater(Hang) in staging",
             "CutOffUpdater(HalfOpen) in staging",
             "CutOffUpdater(Cut) in staging",

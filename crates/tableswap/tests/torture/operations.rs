@@ -24,6 +24,22 @@ impl Pace {
     pub(crate) const AT_ONCE: Pace = Pace { pieces: 1, pause: Duration::ZERO };
 }
 
+/// What a client wishes beside its file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    /// Such as `?force=true`.
+    pub(crate) query: &'static str,
+    /// `respond-async`, for an answer as soon as the file has come.
+    pub(crate) prefer: &'static str,
+    pub(crate) pace: Pace,
+}
+
+impl Default for Request {
+    fn default() -> Request {
+        Request { query: "", prefer: "", pace: Pace::AT_ONCE }
+    }
+}
+
 /// What may happen to the operations of a round because of its fault; everything else is a finding.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tolerance {
@@ -57,22 +73,23 @@ impl Operations<'_> {
         pace: Pace,
         also: &'static [u16],
     ) -> Answered {
-        self.upload_with(node, edition, ("", pace), also)
+        self.upload_with(node, edition, Request { pace, ..Request::default() }, also)
     }
 
-    /// As [`Operations::upload`], with a query such as `?force=true`.
+    /// As [`Operations::upload`], with wishes.
     pub(crate) fn upload_with(
         &self,
         node: &Node,
         edition: &Edition,
-        (query, pace): (&str, Pace),
+        request: Request,
         also: &'static [u16],
     ) -> Answered {
         let (number, rows) = (edition.number, edition.csv.lines().count());
+        let query = request.query;
         let what = format!("upload{query} of edition {number} ({rows} rows) to {}", node.name);
         self.findings.tell(format!("{what} begins"));
         let started = Instant::now();
-        let answer = send_file(node.port, query, edition.csv.as_bytes(), pace);
+        let answer = send_file(node.port, request, edition.csv.as_bytes());
         let answered = self.note(&what, started, &answer, also);
         let json = json(answer.as_ref().ok());
         match (answered.status, answered.version) {
@@ -82,7 +99,11 @@ impl Operations<'_> {
                 }
                 self.history.published(version, number, (started, started + answered.took));
             }
-            (0 | 202, _) => self.history.upload_unknown(number, started),
+            (0, _) => self.history.upload_unknown(number, started),
+            (202, _) => {
+                self.note_open(node, json["id"].as_str().unwrap_or_default());
+                self.history.upload_unknown(number, started);
+            }
             (504, _) => {
                 self.note_unknown(node, &what, &json);
                 self.history.upload_unknown(number, started);
@@ -90,6 +111,11 @@ impl Operations<'_> {
             (status, _) => self.history.refused(number, status),
         }
         answered
+    }
+
+    /// An updater was killed: what it promised to tell is gone with it.
+    pub(crate) fn forget_open(&self, node: &Node) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| *name != node.name);
     }
 
     /// Makes a version live that is kept.
@@ -148,13 +174,15 @@ impl Operations<'_> {
         Answered { status, version, took }
     }
 
+    fn note_open(&self, node: &Node, load: &str) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).push((node.name, load.to_owned()));
+    }
+
     /// A 504 has to say that the outcome is open, and where it will be told.
     fn note_unknown(&self, node: &Node, what: &str, json: &Json) {
         let is_unknown = json["type"].as_str().is_some_and(|name| name.ends_with("outcome-unknown"));
         match json["load"].as_str() {
-            Some(load) if is_unknown => {
-                self.open.lock().unwrap_or_else(PoisonError::into_inner).push((node.name, load.to_owned()));
-            }
+            Some(load) if is_unknown => self.note_open(node, load),
             _ => self.findings.report("P3 a 504 that is not outcome-unknown", format!("{what}: {json}")),
         }
     }
@@ -178,11 +206,14 @@ pub(crate) fn outcome_of(port: u16, load: &str) -> Option<String> {
 }
 
 /// The same file with the same length, in pieces, as a slow client sends it. An answer may come before its end.
-fn send_file(port: u16, query: &str, file: &[u8], pace: Pace) -> io::Result<Response> {
+fn send_file(port: u16, request: Request, file: &[u8]) -> io::Result<Response> {
+    let Request { query, prefer, pace } = request;
     let mut stream = http::connect(port)?;
     let length = file.len().to_string();
     let path = format!("/datasets/promotions{query}");
-    stream.write_all(http::head("PUT", &path, port, &[("content-length", &length)]).as_bytes())?;
+    stream.write_all(
+        http::head("PUT", &path, port, &[("content-length", &length), ("prefer", prefer)]).as_bytes(),
+    )?;
     let mut sent = Ok(());
     for piece in file.chunks(file.len().div_ceil(pace.pieces)) {
         sent = stream.write_all(piece);

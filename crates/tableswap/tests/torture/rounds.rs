@@ -17,6 +17,8 @@ pub(crate) enum Work {
     LargeUpload,
     /// The same, sent slowly: long in receiving.
     SlowUpload,
+    /// A file of some hundred rows whose sender does not wait for the load.
+    AsyncUpload,
     /// The previous version, and the one after it again.
     Rollback,
     /// Both updaters are sent a file at once.
@@ -70,6 +72,8 @@ pub(crate) enum Moment {
 
 pub(crate) const RECEIVING: Moment = Moment::Phase(&["receiving"]);
 pub(crate) const STAGING: Moment = Moment::Phase(&["staging", "verifying"]);
+/// Right before the swap, in it, or while the updater waits for all readers to see it.
+pub(crate) const PUBLISHING: Moment = Moment::Phase(&["publishing"]);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
@@ -94,7 +98,10 @@ const ANY_STORE: &[Round] = &[
     round(Work::LargeUpload, Fault::Cancel, STAGING),
     round(Work::SlowUpload, Fault::KillUpdater, RECEIVING),
     round(Work::LargeUpload, Fault::KillUpdater, STAGING),
+    round(Work::SmallUpload, Fault::KillUpdater, PUBLISHING),
     round(Work::SmallUpload, Fault::KillUpdater, Moment::Within(300)),
+    round(Work::AsyncUpload, Fault::KillUpdater, Moment::Within(300)),
+    round(Work::AsyncUpload, Fault::None, Moment::Within(0)),
     round(Work::Rollback, Fault::KillUpdater, Moment::Within(200)),
     round(Work::LargeUpload, Fault::PauseUpdater, STAGING),
     round(Work::SmallUpload, Fault::KillApi, Moment::Within(300)),
@@ -111,6 +118,9 @@ const MARIADB: &[Round] = &[
     round(Work::SmallUpload, Fault::CutOffApi(Network::Hang), Moment::Within(200)),
     round(Work::SmallUpload, Fault::CutOffApi(Network::Refuse), Moment::Within(200)),
     round(Work::LargeUpload, Fault::KillDatabase, STAGING),
+    round(Work::SmallUpload, Fault::KillDatabase, PUBLISHING),
+    round(Work::SmallUpload, Fault::CutOffUpdater(Network::Hang), PUBLISHING),
+    round(Work::SmallUpload, Fault::CutOffUpdater(Network::Refuse), PUBLISHING),
     round(Work::SmallUpload, Fault::KillDatabase, Moment::Within(200)),
 ];
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::checker::{Answer, Outcome};
+use crate::checker::{Answer, Outcome, Seen};
 use crate::findings::Findings;
 use crate::history::{History, Publication, may_follow, sources};
 
@@ -32,18 +32,22 @@ impl FaultTimes {
 }
 
 /// What is remembered of one reader from one judgement to the next.
-#[derive(Default)]
 pub(crate) struct Reader {
+    /// The api's.
+    name: &'static str,
     last: Option<(u32, Vec<Publication>)>,
     pub(crate) answers: usize,
     pub(crate) unavailable: usize,
 }
 
 impl Reader {
-    /// Judges all answers of one reader, which came one after the other. `name` is that of the api.
+    pub(crate) fn of(name: &'static str) -> Reader {
+        Reader { name, last: None, answers: 0, unavailable: 0 }
+    }
+
+    /// Judges answers, which came one after the other.
     pub(crate) fn judge(
         &mut self,
-        name: &str,
         answers: &[Answer],
         faults: &FaultTimes,
         history: &History,
@@ -52,16 +56,16 @@ impl Reader {
         let publications = history.publications();
         for answer in answers {
             let at = format!(
-                "{name}, {} from {:.3} to {:.3}",
+                "{}, {} from {:.3} to {:.3}",
+                self.name,
                 answer.request,
                 findings.seconds(answer.started),
                 findings.seconds(answer.ended)
             );
             match &answer.outcome {
-                Outcome::Seen { version, edition } => {
+                Outcome::Seen(seen) => {
                     self.answers += 1;
-                    if let Err((rule, what)) = self.check(*version, *edition, answer, &publications, history)
-                    {
+                    if let Err((rule, what)) = self.check(*seen, answer, &publications, history) {
                         findings.report(rule, format!("{at}: {what}"));
                     }
                 }
@@ -77,8 +81,7 @@ impl Reader {
 
     fn check(
         &mut self,
-        version: u32,
-        edition: u32,
+        Seen { version, edition }: Seen,
         answer: &Answer,
         publications: &[Publication],
         history: &History,

@@ -6,7 +6,7 @@ use crate::cluster::Node;
 use crate::dice::Dice;
 use crate::editions::{Edition, Editions};
 use crate::listing::Listing;
-use crate::operations::{Operations, Pace, running_loads};
+use crate::operations::{Operations, Pace, Request, running_loads};
 use crate::rounds::{Work, slow};
 
 /// An answer that needs no load to end.
@@ -40,6 +40,10 @@ impl<'a> Workload<'a> {
         match self.work {
             Work::SmallUpload | Work::LargeUpload | Work::SlowUpload => {
                 vec![operations.upload(node, &self.files[0], self.pace, &[]).status]
+            }
+            Work::AsyncUpload => {
+                let request = Request { prefer: "respond-async", ..Request::default() };
+                vec![operations.upload_with(node, &self.files[0], request, &[202]).status]
             }
             Work::Rollback => rollback(operations, node),
             Work::TwoUploads => self.two_uploads(operations),
@@ -122,7 +126,9 @@ impl<'a> Workload<'a> {
         expect(operations, "a withdrawn file without force", again, 409);
         // It has been live, so it is not one of those that never may be.
         operations.history.sent_again(edition.number);
-        let forced = operations.upload_with(node, edition, ("?force=true", Pace::AT_ONCE), &[]).status;
+        let forced = operations
+            .upload_with(node, edition, Request { query: "?force=true", ..Request::default() }, &[])
+            .status;
         let is_live = Listing::read(node.port).ok().and_then(|listing| {
             let live = listing.live?;
             Some(listing.version_of(editions, edition.number)? == live)
