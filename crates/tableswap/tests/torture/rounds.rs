@@ -121,6 +121,9 @@ const MARIADB: &[Round] = &[
     round(Work::SmallUpload, Fault::KillDatabase, PUBLISHING),
     round(Work::SmallUpload, Fault::CutOffUpdater(Network::Hang), PUBLISHING),
     round(Work::SmallUpload, Fault::CutOffUpdater(Network::Refuse), PUBLISHING),
+    // The swap was sent, its answer never comes, and its session holds the lock.
+    round(Work::SmallUpload, Fault::CutOffUpdater(Network::HalfOpen), PUBLISHING),
+    round(Work::Rollback, Fault::CutOffUpdater(Network::HalfOpen), Moment::Within(60)),
     round(Work::SmallUpload, Fault::KillDatabase, Moment::Within(200)),
 ];
 
@@ -152,6 +155,10 @@ impl Fault {
             }
             Fault::Cancel => Tolerance { statuses: &[409], no_answer: false },
             Fault::KillUpdater => Tolerance { statuses: &[], no_answer: true },
+            // The lock stays with a session whose client is gone.
+            Fault::CutOffUpdater(Network::HalfOpen) => {
+                Tolerance { statuses: &[409, 503, 504], no_answer: false }
+            }
             Fault::CutOffUpdater(_) | Fault::KillDatabase => {
                 Tolerance { statuses: &[503, 504], no_answer: false }
             }
