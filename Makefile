@@ -29,7 +29,7 @@ test: compiler tools check deploy-check
 ROUNDS :=
 SEED :=
 
-torture: compiler tools torture-tools
+torture: compiler database torture-tools
 	cargo build --package updater --package api --package tableswap
 	TORTURE_ROUNDS=$(ROUNDS) TORTURE_SEED=$(SEED) \
 		cargo test --package tableswap --features torture --test torture -- --nocapture --test-threads=1

@@ -20,6 +20,8 @@ pub(crate) struct Injection<'a> {
     moment: Moment,
     delay: Duration,
     lasts: Duration,
+    /// A load was told that it is cancelled.
+    pub(crate) has_cancelled: bool,
 }
 
 impl<'a> Injection<'a> {
@@ -48,6 +50,7 @@ impl<'a> Injection<'a> {
             moment: round.moment,
             delay,
             lasts: duration(dice),
+            has_cancelled: false,
         }
     }
 
@@ -67,7 +70,7 @@ impl<'a> Injection<'a> {
         }
         match self.fault {
             Fault::None => {}
-            Fault::Cancel => drop(operations.cancel(self.updater)),
+            Fault::Cancel => self.has_cancelled = operations.cancel(self.updater).contains(&200),
             Fault::KillUpdater => self.updater.kill(),
             Fault::PauseUpdater => self.updater.pause(),
             Fault::CutOffUpdater(_) => cut_off(self.updater, self.network),

@@ -62,8 +62,11 @@ fn run(backend: Backend, scenario: &str) {
         tolerance: Mutex::default(),
         open: Mutex::default(),
     };
-    let first = operations.upload(&cluster.updaters[0], &editions.next(500), Pace::AT_ONCE, &[]);
-    assert_eq!(first.status, 200, "the first upload failed");
+    // Two, so that there always is a version to go back to.
+    for updater in &cluster.updaters {
+        let first = operations.upload(updater, &editions.next(500), Pace::AT_ONCE, &[]);
+        assert_eq!(first.status, 200, "the first uploads failed");
+    }
     let checkers = cluster.apis.each_ref().map(|api| Checker {
         name: api.name,
         port: api.port,
@@ -135,6 +138,9 @@ impl KillLoop<'_> {
             }
             let statuses = working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             self.count(round, met, &statuses);
+            if injection.has_cancelled && statuses.contains(&200) {
+                self.findings.report("P3 a cancelled load was published", format!("{statuses:?}"));
+            }
         });
         *self.operations.tolerance.lock().unwrap_or_else(PoisonError::into_inner) = Tolerance::default();
         let settled = idle.wait(fault != Fault::None);

@@ -1,6 +1,7 @@
 //! Uploads, activations and cancellations: sent by a client, judged by their status, entered into the history.
 
 use std::io::{self, BufReader, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,19 +25,24 @@ impl Pace {
     pub(crate) const AT_ONCE: Pace = Pace { pieces: 1, pause: Duration::ZERO };
 }
 
+/// How long a client holds its file back at most: what it waits for has a limit of its own.
+const HOLD_MAX: Duration = Duration::from_secs(40);
+
 /// What a client wishes beside its file.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     /// Such as `?force=true`.
     pub(crate) query: &'static str,
     /// `respond-async`, for an answer as soon as the file has come.
     pub(crate) prefer: &'static str,
     pub(crate) pace: Pace,
+    /// The second half of the file is sent when this is set, so that the load is receiving until then.
+    pub(crate) hold: Option<&'a AtomicBool>,
 }
 
-impl Default for Request {
-    fn default() -> Request {
-        Request { query: "", prefer: "", pace: Pace::AT_ONCE }
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Request { query: "", prefer: "", pace: Pace::AT_ONCE, hold: None }
     }
 }
 
@@ -81,7 +87,7 @@ impl Operations<'_> {
         &self,
         node: &Node,
         edition: &Edition,
-        request: Request,
+        request: Request<'_>,
         also: &'static [u16],
     ) -> Answered {
         let (number, rows) = (edition.number, edition.csv.lines().count());
@@ -206,15 +212,24 @@ pub(crate) fn outcome_of(port: u16, load: &str) -> Option<String> {
 }
 
 /// The same file with the same length, in pieces, as a slow client sends it. An answer may come before its end.
-fn send_file(port: u16, request: Request, file: &[u8]) -> io::Result<Response> {
-    let Request { query, prefer, pace } = request;
+fn send_file(port: u16, request: Request<'_>, file: &[u8]) -> io::Result<Response> {
+    let Request { query, prefer, pace, hold } = request;
     let mut stream = http::connect(port)?;
     let length = file.len().to_string();
     let path = format!("/datasets/promotions{query}");
     stream.write_all(
         http::head("PUT", &path, port, &[("content-length", &length), ("prefer", prefer)]).as_bytes(),
     )?;
-    let mut sent = Ok(());
+    let (mut sent, mut file) = (Ok(()), file);
+    if let Some(hold) = hold {
+        let (first, second) = file.split_at(file.len() / 2);
+        sent = stream.write_all(first);
+        file = second;
+        let deadline = Instant::now() + HOLD_MAX;
+        while !hold.load(Ordering::SeqCst) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     for piece in file.chunks(file.len().div_ceil(pace.pieces)) {
         sent = stream.write_all(piece);
         if sent.is_err() {

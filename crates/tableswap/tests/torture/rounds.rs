@@ -187,15 +187,11 @@ impl Work {
 
     pub(crate) fn pace(self, dice: &mut Dice) -> Pace {
         match self {
-            Work::SlowUpload => slow(dice),
+            // Half a second or a little more from the first byte to the last.
+            Work::SlowUpload => Pace { pieces: 20, pause: dice.millis(25, 40) },
             _ => Pace::AT_ONCE,
         }
     }
-}
-
-/// Half a second or a little more from the first byte to the last.
-pub(crate) fn slow(dice: &mut Dice) -> Pace {
-    Pace { pieces: 20, pause: dice.millis(25, 40) }
 }
 
 /// How long a fault stays.

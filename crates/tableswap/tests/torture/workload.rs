@@ -1,5 +1,6 @@
 //! What the clients of a round do. All decisions are drawn before it begins.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cluster::Node;
@@ -7,10 +8,10 @@ use crate::dice::Dice;
 use crate::editions::{Edition, Editions};
 use crate::listing::Listing;
 use crate::operations::{Operations, Pace, Request, running_loads};
-use crate::rounds::{Work, slow};
+use crate::rounds::Work;
 
 /// An answer that needs no load to end.
-const AT_ONCE: Duration = Duration::from_millis(400);
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// How long a load may take to be seen in a phase.
 const PHASE_WAIT: Duration = Duration::from_secs(5);
 
@@ -20,7 +21,6 @@ pub(crate) struct Workload<'a> {
     updaters: [&'a Node; 2],
     files: [Edition; 2],
     pace: Pace,
-    slow: Pace,
 }
 
 impl<'a> Workload<'a> {
@@ -31,7 +31,7 @@ impl<'a> Workload<'a> {
         dice: &mut Dice,
     ) -> Workload<'a> {
         let files = [work.rows(dice), Work::SmallUpload.rows(dice)].map(|rows| editions.next(rows));
-        Workload { work, updaters, files, pace: work.pace(dice), slow: slow(dice) }
+        Workload { work, updaters, files, pace: work.pace(dice) }
     }
 
     /// Returns the statuses of all answers.
@@ -83,19 +83,22 @@ impl<'a> Workload<'a> {
         statuses
     }
 
-    /// Does `beside` while a slow file is received; it gives its own status and the one that the slow file must get.
+    /// Does `beside` while a file is received, which is whole only after that; it gives its own status and the one that the slow file must get.
     fn beside_slow_upload(
         &self,
         operations: &Operations,
         beside: impl FnOnce() -> (u16, Option<u16>),
     ) -> Vec<u16> {
-        let node = self.updaters[0];
+        let (node, done) = (self.updaters[0], AtomicBool::new(false));
         std::thread::scope(|scope| {
-            let slow = scope.spawn(|| operations.upload(node, &self.files[0], self.slow, &[409]).status);
+            let request = Request { hold: Some(&done), ..Request::default() };
+            let slow =
+                scope.spawn(move || operations.upload_with(node, &self.files[0], request, &[409]).status);
             if !wait_for_phase(node, &["receiving"], || slow.is_finished()) {
                 operations.findings.report("precondition", "the slow upload was never receiving");
             }
             let (status, must) = beside();
+            done.store(true, Ordering::SeqCst);
             let slow = slow.join().unwrap();
             if let Some(must) = must {
                 expect(operations, "the slow upload beside another operation", slow, must);
@@ -105,11 +108,11 @@ impl<'a> Workload<'a> {
     }
 
     fn rollback_beside_upload(&self, operations: &Operations, by: &Node, slow_must: Option<u16>) -> Vec<u16> {
-        let previous = Listing::read(by.port).ok().and_then(|listing| listing.previous());
-        self.beside_slow_upload(operations, || {
-            let status = previous.map_or(0, |previous| operations.activate(by, previous, &[]).status);
-            (status, slow_must)
-        })
+        let Some(previous) = Listing::read(by.port).ok().and_then(|listing| listing.previous()) else {
+            operations.findings.report("precondition", "there was nothing to go back to");
+            return Vec::new();
+        };
+        self.beside_slow_upload(operations, || (operations.activate(by, previous, &[]).status, slow_must))
     }
 
     /// What was rolled back from comes again only by force.
