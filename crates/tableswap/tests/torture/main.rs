@@ -1,4 +1,8 @@
 //! The servers under faults that a seed chooses: kills, pauses, partitions, power cuts, full disks.
+//!
+//! The short form runs with all other tests. `make torture ROUNDS=200 SEED=7` is as long as you like, and adds what needs
+//! root (the feature `torture`). Each scenario collects all broken rules, prints a line of what it met, and leaves a
+//! report with the story of the run and the servers' logs under `target/tmp`.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

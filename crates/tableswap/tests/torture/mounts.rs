@@ -1,7 +1,7 @@
 //! File systems of a test's own, which needs root: ext4 in a file, or on a disk that is recorded.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -97,13 +97,19 @@ const PREFIX: &str = "tableswap-torture-";
 /// Unmounts what a test process left that was killed.
 fn sweep() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    let dirs = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-    for dir in dirs.filter(|dir| dir.contains(PREFIX)).map(PathBuf::from) {
+    // The last is mounted on top.
+    for mount in mounts.lines().rev() {
+        let mut words = mount.split(' ');
+        let (Some(device), Some(dir)) = (words.next(), words.next().map(Path::new)) else { continue };
         let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let owner = name.strip_prefix(PREFIX).and_then(|name| name.split('-').next());
         if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
-            unmount(&dir);
-            let _ = std::fs::remove_dir(&dir);
+            unmount(dir);
+            let _ = std::fs::remove_dir(dir);
+            if device.starts_with("/dev/loop") {
+                // It fails where the device went with its mount.
+                let _ = try_run(Command::new("losetup").args(["--detach", device]));
+            }
         }
     }
 }
