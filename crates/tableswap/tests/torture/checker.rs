@@ -18,6 +18,8 @@ use crate::listing::number;
 
 /// Between two requests: half of the two processors stay free for the servers.
 const PAUSE: Duration = Duration::from_millis(2);
+/// Requests that wait for a paused api, each on a connection of its own.
+const ACROSS_A_PAUSE: usize = 16;
 /// Keys of a request for many.
 const MANY: usize = 20;
 
@@ -85,6 +87,30 @@ impl Checker<'_> {
     /// All answers since this was last called.
     pub(crate) fn take(&self) -> Vec<Answer> {
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends requests to an api that is paused and lets it go on: these are the first that it answers, from what it knew
+    /// before the pause if it does not look again.
+    pub(crate) fn ask_across_a_pause(&self, resume: impl FnOnce()) -> Vec<Answer> {
+        let send = |key: usize| {
+            let mut stream = http::connect(self.port)?;
+            let started = Instant::now();
+            let path = format!("/promotions/{}", self.editions.id(key));
+            stream.write_all(http::head("GET", &path, self.port, &[]).as_bytes())?;
+            Ok((key, started, stream))
+        };
+        let sent: Vec<io::Result<_>> = (0..ACROSS_A_PAUSE).map(send).collect();
+        resume();
+        let receive = |(key, started, stream): (usize, Instant, TcpStream)| {
+            let answer = http::read_response(&mut BufReader::new(stream), false).ok()?;
+            let ended = Instant::now();
+            let outcome = match answer.status {
+                200 => self.one_row(&answer, key, &mut None)?,
+                _ => self.no_row(&answer, "a request that waited")?,
+            };
+            Some(Answer { started, ended, outcome, request: "get across a pause" })
+        };
+        sent.into_iter().filter_map(Result::ok).filter_map(receive).collect()
     }
 
     /// One request; nothing where the answer broke a rule that has been reported.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use testkit::Fault as NetworkFault;
 
+use crate::checker::{Answer, Checker};
 use crate::cluster::{Cluster, Node};
 use crate::dice::Dice;
 use crate::findings::Findings;
@@ -14,7 +15,7 @@ use crate::workload::wait_for_phase;
 pub(crate) struct Injection<'a> {
     cluster: &'a Cluster,
     updater: &'a Node,
-    api: &'a Node,
+    pub(crate) api: &'a Node,
     fault: Fault,
     network: NetworkFault,
     moment: Moment,
@@ -49,7 +50,11 @@ impl<'a> Injection<'a> {
             network,
             moment: round.moment,
             delay,
-            lasts: duration(dice),
+            lasts: match round.fault {
+                // Long enough for an upload to be answered while it lasts.
+                Fault::PauseApi => dice.millis(400, 1500),
+                _ => duration(dice),
+            },
             has_cancelled: false,
         }
     }
@@ -85,10 +90,11 @@ impl<'a> Injection<'a> {
         met
     }
 
-    /// Leaves the fault for as long as it lasts, and undoes it.
-    pub(crate) fn heal(&self, findings: &Findings) {
+    /// Leaves the fault for as long as it lasts, and undoes it. Returns what a paused api answered first.
+    pub(crate) fn heal(&self, findings: &Findings, checkers: &[Checker<'_>]) -> Vec<Answer> {
+        let mut across = Vec::new();
         if matches!(self.fault, Fault::None | Fault::Cancel) {
-            return;
+            return across;
         }
         std::thread::sleep(self.lasts);
         match self.fault {
@@ -97,12 +103,16 @@ impl<'a> Injection<'a> {
             Fault::PauseUpdater => self.updater.resume(),
             Fault::CutOffUpdater(_) => cut_off(self.updater, NetworkFault::None),
             Fault::KillApi => self.api.launch(),
-            Fault::PauseApi => self.api.resume(),
+            Fault::PauseApi => {
+                let checker = checkers.iter().find(|checker| checker.port == self.api.port);
+                across = checker.unwrap().ask_across_a_pause(|| self.api.resume());
+            }
             Fault::CutOffApi(_) => cut_off(self.api, NetworkFault::None),
             Fault::KillDatabase => self.cluster.database.as_ref().unwrap().restart(),
         }
         self.cluster.apis.iter().for_each(|api| api.faults.end());
         findings.tell(format!("healed after {:?}", self.lasts));
+        across
     }
 
     fn under_faults(&self, act: impl FnOnce(&Node)) {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::checker::Checker;
-use crate::cluster::{Backend, Cluster};
+use crate::checker::{Answer, Checker};
+use crate::cluster::{Backend, Cluster, Node};
 use crate::dice::Dice;
 use crate::editions::Editions;
 use crate::findings::Findings;
@@ -82,6 +82,7 @@ fn run(backend: Backend, scenario: &str) {
         counts: &counts,
         checkers: &checkers,
         readers: cluster.apis.each_ref().map(|api| Reader::of(api.name)),
+        across: None,
         slowest_rollback: Duration::ZERO,
     };
     std::thread::scope(|scope| {
@@ -113,6 +114,8 @@ struct KillLoop<'a> {
     counts: &'a Counts,
     checkers: &'a [Checker<'a>; 2],
     readers: [Reader; 2],
+    /// What an api answered first after a pause in this round.
+    across: Option<(&'a Node, Vec<Answer>)>,
     slowest_rollback: Duration,
 }
 
@@ -131,7 +134,7 @@ impl KillLoop<'_> {
         std::thread::scope(|scope| {
             let working = scope.spawn(|| workload.run(self.operations, self.editions));
             let met = injection.inject(self.operations, || working.is_finished());
-            injection.heal(self.findings);
+            self.across = Some((injection.api, injection.heal(self.findings, self.checkers)));
             if fault == Fault::KillUpdater {
                 // A new process does not know the loads of the old one; the list of versions still tells.
                 self.operations.forget_open(updaters[0]);
@@ -170,11 +173,19 @@ impl KillLoop<'_> {
             let answers = checker.take();
             reader.judge(&answers, &api.faults, self.operations.history, self.findings);
         }
+        // They were under way at once, so each is judged by itself.
+        if let Some((api, answers)) = self.across.take() {
+            let (history, findings) = (self.operations.history, self.findings);
+            for answer in answers {
+                self.counts.add(answer.request);
+                Reader::of(api.name).judge(&[answer], &api.faults, history, findings);
+            }
+        }
         self.operations.history.judged();
     }
 
     /// P8: the previous version comes back within the limit, and so does the newer one.
-    fn roll_back_and_forward(&mut self, live: u32, previous: u32, updater: &crate::cluster::Node) {
+    fn roll_back_and_forward(&mut self, live: u32, previous: u32, updater: &Node) {
         for version in [previous, live] {
             let answered = self.operations.activate(updater, version, &[]);
             self.slowest_rollback = self.slowest_rollback.max(answered.took);
@@ -223,6 +234,7 @@ fn needed(backend: Backend) -> Vec<&'static str> {
         "Cancel in receiving",
         "PauseUpdater in staging",
         "rollbacks on an idle store",
+        "get across a pause",
     ];
     if backend == Backend::Mariadb {
         needed.extend([
