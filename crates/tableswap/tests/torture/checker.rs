@@ -99,7 +99,7 @@ impl Checker<'_> {
             stream.write_all(http::head("GET", &path, self.port, &[]).as_bytes())?;
             Ok((key, started, stream))
         };
-        let sent: Vec<io::Result<_>> = (0..ACROSS_A_PAUSE).map(send).collect();
+        let waiting: Vec<io::Result<_>> = (0..ACROSS_A_PAUSE).map(send).collect();
         resume();
         let receive = |(key, started, stream): (usize, Instant, TcpStream)| {
             let answer = http::read_response(&mut BufReader::new(stream), false).ok()?;
@@ -110,7 +110,7 @@ impl Checker<'_> {
             };
             Some(Answer { started, ended, outcome, request: "get across a pause" })
         };
-        sent.into_iter().filter_map(Result::ok).filter_map(receive).collect()
+        waiting.into_iter().filter_map(Result::ok).filter_map(receive).collect()
     }
 
     /// One request; nothing where the answer broke a rule that has been reported.
