@@ -30,10 +30,14 @@ mod listing;
 mod mounts;
 mod operations;
 mod options;
+mod oracle;
 #[cfg(feature = "torture")]
 mod power_cuts;
 #[cfg(feature = "torture")]
 mod recording;
 mod rounds;
+mod statements;
+mod testbed;
 mod verdict;
+mod workers;
 mod workload;
