@@ -22,6 +22,7 @@ mod full_disk;
 #[cfg(feature = "torture")]
 mod fuse;
 mod history;
+mod human_actions;
 mod idle;
 mod injection;
 mod kill_loop;
