@@ -14,7 +14,7 @@ use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError, Traces};
 use store::{Followed, Reader, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::in_front::InFront;
 use crate::look_up::LookUps;
@@ -54,7 +54,11 @@ pub struct App {
     server: Server,
     health: Health,
     times: StopTimes,
+    reader: Reader,
 }
+
+/// How long a start waits for the first answer of a database.
+const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl App {
     /// Builds and binds an api. Must be called within a multi-thread tokio runtime, which follows the live versions.
@@ -65,8 +69,8 @@ impl App {
         let address = listener.local_addr()?;
         let health = health(reader.clone());
         let times = StopTimes { notice: Duration::from_secs(config.settings.stop_notice_seconds) };
-        let server = serve(listener, config, reader, &health)?;
-        Ok(Self { address, server, health, times })
+        let server = serve(listener, config, reader.clone(), &health)?;
+        Ok(Self { address, server, health, times, reader })
     }
 
     /// Where it listens.
@@ -76,6 +80,10 @@ impl App {
 
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
+        // An answer that the store was not polled yet would be taken for a failure.
+        if tokio::time::timeout(FIRST_POLL_TIMEOUT, self.reader.first_poll()).await.is_err() {
+            warn!("the store does not answer yet");
+        }
         info!(listen = %self.address, "api started");
         service::run(self.server, self.health, self.times, shutdown, std::future::ready(())).await
     }
@@ -88,14 +96,28 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(processors.div_ceil(4)).enable_all().build()
 }
 
-/// Ready means: there is something to answer from, and it is known to be the live version.
+/// Ready means: at least one dataset can be served, and none was lost that was served since the start. A dataset that
+/// could never be served is named and keeps nobody out: the others would be away with it.
 fn health(reader: Reader) -> Health {
-    Health::new(Arc::new(move || {
-        let ready = reader.check().map_err(|_| "the store is not available".to_owned()).and_then(|()| {
-            if reader.live().is_empty() { Err("no dataset has a live version yet".into()) } else { Ok(()) }
-        });
-        Box::pin(std::future::ready(ready))
-    }))
+    Health::new(Arc::new(move || Box::pin(std::future::ready(readiness(&reader)))))
+}
+
+fn readiness(reader: &Reader) -> Result<Vec<String>, String> {
+    let health = reader.health();
+    if health.error.is_some() {
+        return Err("the store is not available".into());
+    }
+    // Why is for the log, which has it.
+    let lost: Vec<_> = health.unwell.iter().filter(|unwell| unwell.was_served).collect();
+    if let Some(first) = lost.first() {
+        return Err(format!("`{}` was served and cannot be read any more", first.dataset));
+    }
+    let unwell: Vec<_> =
+        health.unwell.iter().map(|unwell| format!("`{}` cannot be read", unwell.dataset)).collect();
+    if reader.live().is_empty() {
+        return Err(unwell.into_iter().next().unwrap_or_else(|| "no dataset has a live version yet".into()));
+    }
+    Ok(unwell)
 }
 
 fn serve(
@@ -124,7 +146,7 @@ fn serve(
     });
     let server = server
         .workers(settings.workers.max(1))
-        .max_connections(settings.connections_max.max(1))
+        .max_connections(service::connections_max(settings.connections_max, settings.workers))
         .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
         .shutdown_timeout(settings.stop_wait_seconds)
         .disable_signals();

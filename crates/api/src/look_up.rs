@@ -11,7 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use service::{Problem, Recorder};
-use store::{Found, LookUp, Outcome, Reader};
+use store::{Found, LookUp, Outcome, Reader, VersionId};
 
 use crate::places::Places;
 use crate::together::Together;
@@ -36,7 +36,7 @@ pub(crate) struct LookUps {
 /// What all answers from one version share.
 struct Head {
     dataset: String,
-    version: u32,
+    version: VersionId,
     number: HeaderValue,
     etag: HeaderValue,
     /// The body for a key that is not there.
@@ -134,7 +134,7 @@ impl LookUps {
         response
     }
 
-    fn head(&self, dataset: &str, version: u32) -> Rc<Head> {
+    fn head(&self, dataset: &str, version: VersionId) -> Rc<Head> {
         let mut heads = self.heads.borrow_mut();
         let known = heads.iter_mut().find(|head| head.dataset == dataset);
         match known {
@@ -153,14 +153,16 @@ impl LookUps {
 }
 
 impl Head {
-    fn new(dataset: &str, version: u32) -> Self {
-        let missing = Problem::not_found(format!("`{dataset}` has no such key")).with("version", version);
+    fn new(dataset: &str, version: VersionId) -> Self {
+        let missing =
+            Problem::not_found(format!("`{dataset}` has no such key")).with("version", version.number);
         // The name of a dataset is letters, digits and underscores.
-        let etag = HeaderValue::try_from(format!("\"{dataset}-{version}\""));
+        let etag =
+            HeaderValue::try_from(format!("\"{dataset}-{}-{:016x}\"", version.number, version.content));
         Self {
             dataset: dataset.to_owned(),
             version,
-            number: version.into(),
+            number: version.number.into(),
             etag: etag.unwrap_or_else(|_| HeaderValue::from_static("\"\"")),
             missing: missing.to_json().to_string().into(),
         }

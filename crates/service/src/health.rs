@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::Problem;
 
-/// Asks a server whether it can do its work, or why not.
-pub type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// Asks a server whether it can do its work, or why not. What it cannot do beside that is a list of reasons.
+pub type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<String>, String>> + Send + Sync>;
 
 /// How long readiness waits for its answer: less than those who ask do.
 const CHECK_WAIT: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ impl Health {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    async fn ready(&self) -> Result<(), String> {
+    async fn ready(&self) -> Result<Vec<String>, String> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err("the server is being stopped".into());
         }
@@ -46,7 +46,7 @@ impl Health {
         let was_ready = self.was_ready.swap(answer.is_ok(), Ordering::Relaxed);
         match &answer {
             Err(reason) if was_ready => warn!(reason, "not ready"),
-            Ok(()) if !was_ready => info!("ready again"),
+            Ok(_) if !was_ready => info!("ready again"),
             _ => {}
         }
         answer
@@ -60,8 +60,12 @@ pub(crate) async fn healthz() -> HttpResponse {
 
 /// Answers `/readyz`.
 pub(crate) async fn readyz(health: web::Data<Health>) -> Result<HttpResponse, Problem> {
-    health.ready().await.map_err(|reason| Problem::unavailable(reason).logged())?;
-    Ok(HttpResponse::Ok().json(json!({"status": "ready"})))
+    let unwell = health.ready().await.map_err(|reason| Problem::unavailable(reason).logged())?;
+    let mut body = json!({ "status": "ready" });
+    if !unwell.is_empty() {
+        body["unwell"] = json!(unwell);
+    }
+    Ok(HttpResponse::Ok().json(body))
 }
 
 #[cfg(test)]
@@ -69,14 +73,15 @@ mod tests {
     use super::*;
 
     fn health(answer: Result<(), &'static str>) -> Health {
-        Health::new(Arc::new(move || Box::pin(std::future::ready(answer.map_err(str::to_owned)))))
+        let answer = move || answer.map(|()| Vec::new()).map_err(str::to_owned);
+        Health::new(Arc::new(move || Box::pin(std::future::ready(answer()))))
     }
 
     #[tokio::test]
     async fn readiness_is_what_the_check_says_until_the_server_stops() {
         assert_eq!(health(Err("no version yet")).ready().await.unwrap_err(), "no version yet");
         let health = health(Ok(()));
-        assert_eq!(health.clone().ready().await, Ok(()));
+        assert_eq!(health.clone().ready().await, Ok(Vec::new()));
         health.clone().stop();
         assert_eq!(health.ready().await.unwrap_err(), "the server is being stopped");
     }

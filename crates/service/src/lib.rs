@@ -3,6 +3,7 @@
 //! Nothing here is global: settings are read once and handed down, as are the registry of metrics and the token that
 //! says stop. So tests start a real server with values of their own.
 
+mod descriptors;
 mod disks;
 mod exit;
 mod health;
@@ -17,6 +18,7 @@ pub mod telemetry;
 mod tls;
 mod traces;
 
+pub use descriptors::connections_max;
 pub use disks::Disks;
 pub use exit::fail;
 pub use health::{Check, Health};
@@ -24,6 +26,7 @@ pub use metrics::{HttpMetrics, InFlight, Recorder, registry};
 pub use probe::probe;
 pub use problem::{PROBLEM_JSON, Problem, chain};
 pub use requests::{Asked, answer, measure};
+pub use rustls::ServerConfig as TlsConfig;
 pub use server::{
     StopTimes, Takes, also_deleted, bind, configure, nothing_there, route, run, stop_on_signal,
 };

@@ -6,8 +6,10 @@
 
 mod block;
 mod catalog;
+mod checksum;
 mod directory;
 mod disk;
+mod file_system;
 mod index;
 mod pages;
 mod publisher;
@@ -18,8 +20,10 @@ mod snapshot;
 mod warm;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dataset::Dataset;
@@ -50,12 +54,16 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    pub(crate) fn open(root: &Path, metrics: &Metrics) -> Result<Arc<Self>> {
+    pub(crate) fn open(root: &Path, allow_network: bool, metrics: &Metrics) -> Result<Arc<Self>> {
         let explain = |error| Error::Setup(format!("cannot use the directory {}: {error}", root.display()));
-        fs::create_dir_all(root).map_err(explain)?;
-        // Its own name must survive a power cut, too.
-        root.canonicalize().map_err(explain)?.parent().map_or(Ok(()), catalog::sync_dir)?;
-        let root = root.canonicalize().map_err(explain)?;
+        // It is made by the first load, so that a start that is refused leaves nothing behind.
+        let root = match root.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::path::absolute(root).map_err(explain)?
+            }
+            root => root.map_err(explain)?,
+        };
+        file_system::check(&root, allow_network)?;
         let snapshots = Arc::new(Snapshots::new(root.clone()));
         Ok(Arc::new(Self { root, snapshots, metrics: metrics.clone() }))
     }
@@ -65,7 +73,11 @@ impl Embedded {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        fs::read_dir(&self.root).map(drop).map_err(|error| Error::Unavailable(error.into()))
+        match fs::read_dir(&self.root) {
+            // Nothing was loaded yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            read => read.map(drop).map_err(|error| Error::Unavailable(error.into())),
+        }
     }
 
     fn place(&self, dataset: &Arc<Dataset>) -> Place {
@@ -106,7 +118,7 @@ impl Embedded {
     pub(crate) fn live_rows(&self, dataset: &str) -> Result<Option<(Entry, LiveRows)>> {
         let catalog = Catalog::read(&self.root.join(dataset))?.unwrap_or_default();
         let Some(live) = catalog.live_entry().cloned() else { return Ok(None) };
-        let snapshot = self.snapshots.get(dataset, live.version)?;
+        let snapshot = self.snapshots.open(dataset, &live, &catalog)?;
         let (sender, receiver) = mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
             let scanned = snapshot.scan(SCAN_BYTES, |batch| sender.blocking_send(Ok(batch)).is_ok());
@@ -118,7 +130,44 @@ impl Embedded {
         Ok(Some((live, receiver)))
     }
 
+    /// Reads the files of all versions of a dataset that are there, in no hurry, and says what it found. A kept version that
+    /// is damaged is marked, so that nobody goes back to it.
+    pub(crate) async fn scrub(&self, dataset: &Arc<Dataset>, stop: Arc<AtomicBool>) -> Result<Vec<Error>> {
+        let dir = self.root.join(&dataset.name);
+        let name = dataset.name.clone();
+        let damaged = tokio::task::spawn_blocking(move || scrub(&dir, &name, &stop)).await??;
+        let gauge = self.metrics.damaged_versions.with_label_values(&[&dataset.name]);
+        gauge.set(i64::try_from(damaged.len()).unwrap_or(i64::MAX));
+        for error in &damaged {
+            if let Error::Damaged { version, why, .. } = error
+                && let Ok(mut publisher) = self.publisher(dataset).await
+            {
+                publisher.mark_damaged(*version, why)?;
+            }
+        }
+        Ok(damaged)
+    }
+
     pub(crate) fn reader(&self) -> Arc<Reader> {
         Reader::start(self.root.clone(), self.snapshots.clone(), self.metrics.clone())
     }
+}
+
+fn scrub(dir: &Path, dataset: &str, stop: &AtomicBool) -> Result<Vec<Error>> {
+    let catalog = Catalog::read(dir)?.unwrap_or_default();
+    let mut damaged = Vec::new();
+    for (version, facts) in &catalog.files {
+        let go_on = || !stop.load(Ordering::Relaxed);
+        let path = snapshot::path(dir, *version);
+        let why = match checksum::scrub_damage(&path, *facts, &go_on) {
+            // It was pruned meanwhile, or somebody removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let is_there = Catalog::read(dir)?.is_some_and(|now| now.files.contains_key(version));
+                is_there.then(|| "its file is gone".to_owned())
+            }
+            why => why?,
+        };
+        damaged.extend(why.map(|why| Error::Damaged { dataset: dataset.to_owned(), version: *version, why }));
+    }
+    Ok(damaged)
 }

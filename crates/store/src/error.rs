@@ -42,6 +42,15 @@ pub enum Error {
     /// The store cannot be reached, or does not answer in time.
     #[error("the store is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database is there and refuses what is needed: a right is missing, or it is read-only.
+    #[error("the database refuses this: {what}")]
+    Refused {
+        /// What is missing.
+        what: String,
+        /// What the database says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// There is no room for the version.
     #[error("the store has no space left")]
     NoSpace(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -52,6 +61,16 @@ pub enum Error {
         dataset: String,
         /// The version that was asked for.
         version: u32,
+    },
+    /// A version's rows are not what was written.
+    #[error("version {version} of `{dataset}` is damaged: {why}")]
+    Damaged {
+        /// The dataset.
+        dataset: String,
+        /// The version.
+        version: u32,
+        /// What was seen.
+        why: String,
     },
     /// The staged rows are not the rows that were sent.
     #[error("{sent} rows were sent, but {staged} arrived in staging")]

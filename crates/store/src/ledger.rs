@@ -221,6 +221,10 @@ impl Ledger {
         others.map(|entry| entry.version).collect()
     }
 
+    pub(crate) fn damaged(&mut self, version: u32, reason: &str) {
+        self.end(version, State::Damaged, reason);
+    }
+
     pub(crate) fn dropped(&mut self, version: u32) {
         self.change(version, |entry| entry.state = State::Dropped);
     }
@@ -263,12 +267,15 @@ impl Ledger {
     /// Whether the rows of a version are there for nobody. What has no entry is not ours to remove.
     pub(crate) fn is_orphan(&self, version: u32) -> bool {
         use State::{Dropped, Failed, Superseded};
+        // What is damaged stays for whoever wants to look at it, until it would be pruned.
         self.get(version).is_some_and(|entry| matches!(entry.state, Dropped | Failed | Superseded))
     }
 
     /// Whether a version may be discarded with its rows: it was never published.
     pub(crate) fn is_discardable(&self, version: u32) -> bool {
-        let may_go = |entry: &Entry| !matches!(entry.state, State::Live | State::Kept | State::Withdrawn);
+        let may_go = |entry: &Entry| {
+            !matches!(entry.state, State::Live | State::Kept | State::Withdrawn | State::Damaged)
+        };
         self.get(version).is_some_and(may_go)
     }
 
@@ -285,7 +292,8 @@ impl Ledger {
     /// The versions that no longer stay when `keep` previous ones do: those that were live most recently stay, and a
     /// withdrawn one goes before any other.
     pub(crate) fn expired(&self, keep: u32) -> Vec<u32> {
-        let mut there: Vec<_> = self.entries.iter().filter(|entry| self.stays(entry.version)).collect();
+        let is_there = |entry: &&Entry| self.stays(entry.version) || entry.state == State::Damaged;
+        let mut there: Vec<_> = self.entries.iter().filter(is_there).collect();
         there.sort_by_key(|entry| std::cmp::Reverse((entry.state == State::Kept, entry.live_swap)));
         there
             .into_iter()

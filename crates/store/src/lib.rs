@@ -5,6 +5,7 @@
 //! version that was. Staging is consumed by what ends it, so a version that was published or given up cannot be
 //! touched again. The set of backends is closed: an embedded one (LMDB files) and MariaDB. This crate knows no HTTP.
 
+mod clock;
 pub mod embedded;
 mod error;
 mod ledger;
@@ -18,6 +19,7 @@ mod version;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use dataset::Dataset;
 
@@ -25,7 +27,7 @@ pub use error::{Error, LockHolder, Result};
 pub use manners::Manners;
 pub use metrics::{Followed, Metrics, MetricsError};
 pub use publisher::{Ending, LiveRows, Published, Publisher, Reservation, Rows, Staged, Staging};
-pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader};
+pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader, StoreHealth, Unwell, VersionId};
 pub use settings::{Settings, StoreUrl};
 pub use version::{Counts, Entry, NewLoad, NewVersion, State};
 
@@ -45,7 +47,9 @@ impl Store {
     /// Opens the store that the settings name. A database that is down is no error: it may come.
     pub fn open(settings: &Settings, metrics: &Metrics) -> Result<Self> {
         Ok(match &settings.url {
-            StoreUrl::Embedded(root) => Self::Embedded(embedded::Embedded::open(root, metrics)?),
+            StoreUrl::Embedded(root) => {
+                Self::Embedded(embedded::Embedded::open(root, settings.allow_network_file_system, metrics)?)
+            }
             StoreUrl::Mariadb(address) => Self::Mariadb(mariadb::Mariadb::open(address, settings, metrics)),
         })
     }
@@ -97,6 +101,15 @@ impl Store {
             return Ok(());
         }
         self.publisher(dataset).await?.end(Ending::Told).await
+    }
+
+    /// Reads all that is stored of a dataset, in no hurry, until `stop` is set, and says what is damaged. MariaDB has
+    /// checksums of its own.
+    pub async fn scrub(&self, dataset: &Arc<Dataset>, stop: Arc<AtomicBool>) -> Result<Vec<Error>> {
+        match self {
+            Self::Embedded(store) => store.scrub(dataset, stop).await,
+            Self::Mariadb(_) => Ok(Vec::new()),
+        }
     }
 
     /// The live version and its rows, to compare with. It takes no lock.

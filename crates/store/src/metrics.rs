@@ -24,6 +24,10 @@ pub struct Metrics {
     pub pool_in_use: IntGauge,
     /// Look-ups that wait for a connection now.
     pub pool_waiting: IntGauge,
+    /// Polls of the live versions that failed.
+    pub poll_failures: IntCounter,
+    /// Versions that the last scrub found damaged.
+    pub damaged_versions: IntGaugeVec,
     /// Removals of old or discarded versions that failed.
     pub cleanup_failures: IntCounter,
     /// Look-ups that were answered from memory.
@@ -67,6 +71,14 @@ impl Metrics {
                 "tableswap_store_connections_waiting",
                 "Look-ups that wait for a connection now.",
             )?,
+            poll_failures: IntCounter::new(
+                "tableswap_store_poll_failures_total",
+                "Polls of the live versions that failed.",
+            )?,
+            damaged_versions: IntGaugeVec::new(
+                Opts::new("tableswap_store_damaged_versions", "Versions that the last scrub found damaged."),
+                &["dataset"],
+            )?,
             cleanup_failures: IntCounter::new(
                 "tableswap_store_cleanup_failures_total",
                 "Removals of old or discarded versions that failed.",
@@ -100,8 +112,9 @@ impl Metrics {
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         let histograms = [&self.swap_seconds, &self.look_up_seconds, &self.look_up_batch_size];
         histograms.into_iter().try_for_each(|histogram| registry.register(Box::new(histogram.clone())))?;
-        let counters = [&self.cleanup_failures, &self.cache_hits, &self.cache_misses];
+        let counters = [&self.poll_failures, &self.cleanup_failures, &self.cache_hits, &self.cache_misses];
         counters.into_iter().try_for_each(|counter| registry.register(Box::new(counter.clone())))?;
+        registry.register(Box::new(self.damaged_versions.clone()))?;
         let gauges = [&self.pool_in_use, &self.pool_waiting, &self.cache_bytes];
         gauges.into_iter().try_for_each(|gauge| registry.register(Box::new(gauge.clone())))
     }

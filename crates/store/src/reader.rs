@@ -27,6 +27,35 @@ pub(crate) struct Servers {
     pub(crate) unfit: i64,
 }
 
+/// Tells a version from every other, also from one with the same number in a store that was restored or made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionId {
+    /// Its number.
+    pub number: u32,
+    /// A number for its content.
+    pub content: u64,
+}
+
+/// What a reader knows of the store's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Why nothing can be read, if nothing can.
+    pub error: Option<String>,
+    /// Datasets that cannot be read.
+    pub unwell: Vec<Unwell>,
+}
+
+/// A dataset that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwell {
+    /// Its name.
+    pub dataset: String,
+    /// Why not.
+    pub why: String,
+    /// Whether this reader has answered from it before.
+    pub was_served: bool,
+}
+
 /// A live version, as readers know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
@@ -34,6 +63,8 @@ pub struct Live {
     pub dataset: String,
     /// Its number.
     pub version: u32,
+    /// A number for its content.
+    pub content: u64,
     /// Rows in it.
     pub rows: u64,
     /// When it first became live.
@@ -46,7 +77,7 @@ pub struct Live {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookUp {
     /// The version that all of the answer is from.
-    pub version: u32,
+    pub version: VersionId,
     /// For each key that was asked for, in their order, its row as JSON, or nothing.
     pub rows: Vec<Option<Bytes>>,
 }
@@ -55,7 +86,7 @@ pub struct LookUp {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The version that the answer is from.
-    pub version: u32,
+    pub version: VersionId,
     /// The row as JSON, or nothing.
     pub row: Option<Bytes>,
 }
@@ -85,10 +116,16 @@ impl Live {
         Self {
             dataset: dataset.to_owned(),
             version: entry.version,
+            content: entry.content_id(),
             rows: entry.rows,
             published_at: entry.published_at,
             schema: entry.schema.clone(),
         }
+    }
+
+    /// What tells it from every other version.
+    pub fn id(&self) -> VersionId {
+        VersionId { number: self.version, content: self.content }
     }
 }
 
@@ -101,12 +138,26 @@ impl Reader {
         }
     }
 
-    /// Whether the live versions could be read when they were last looked for.
-    pub fn check(&self) -> std::result::Result<(), String> {
+    /// Waits until the live versions were polled once, whatever came of it.
+    pub async fn first_poll(&self) {
         match self {
-            Self::Embedded(reader) => reader.check(),
-            Self::Mariadb(reader) => reader.check(),
+            // It polls when it is started.
+            Self::Embedded(_) => {}
+            Self::Mariadb(reader) => reader.first_poll().await,
         }
+    }
+
+    /// What can be read and what cannot.
+    pub fn health(&self) -> StoreHealth {
+        match self {
+            Self::Embedded(reader) => reader.health(),
+            Self::Mariadb(reader) => reader.health(),
+        }
+    }
+
+    /// Whether the store could be read when it was last polled.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        self.health().error.map_or(Ok(()), Err)
     }
 
     /// How many databases it can use; on files there is none.
@@ -119,7 +170,7 @@ impl Reader {
 
     /// The live version of a dataset, where it is known well enough to answer from it without a question to the
     /// store: no other was live for longer than [`FOLLOW_MS`](crate::FOLLOW_MS).
-    pub fn current(&self, dataset: &str) -> Option<u32> {
+    pub fn current(&self, dataset: &str) -> Option<VersionId> {
         match self {
             Self::Embedded(reader) => reader.current(dataset),
             Self::Mariadb(reader) => reader.current(dataset),

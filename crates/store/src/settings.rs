@@ -33,6 +33,8 @@ pub struct Settings {
     /// Bytes that all tables of the database may have together; a load that would need more is refused before it stages
     /// anything. Default: no limit but the disk, where the server tells how much of it is left.
     pub database_bytes_max: Option<u64>,
+    /// Use a directory on a network file system, whose locks and renames may not hold. Default: `false`.
+    pub allow_network_file_system: bool,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
     pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
@@ -63,6 +65,7 @@ impl Default for Settings {
             load_connections: 2,
             load_share_percent: 50,
             database_bytes_max: None,
+            allow_network_file_system: false,
             cache_bytes: 64 << 20,
             timeout_ms: 2_000,
             swap_wait_ms: 60_000,

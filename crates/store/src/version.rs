@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use dataset::{Dataset, Schema};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The state of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub enum State {
     Dropped,
     /// Discarded before it was published.
     Failed,
+    /// Its rows are not what was written.
+    Damaged,
     /// Discarded because a load that began later was published first.
     Superseded,
 }
@@ -39,6 +42,7 @@ impl State {
             Self::Withdrawn => "withdrawn",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
+            Self::Damaged => "damaged",
             Self::Superseded => "superseded",
         }
     }
@@ -97,6 +101,19 @@ impl Entry {
     /// Whether these bytes, under this definition, are the rows of this version.
     pub fn is_content(&self, sha256: &str, definition_hash: &str) -> bool {
         !sha256.is_empty() && self.sha256 == sha256 && self.definition_hash == definition_hash
+    }
+
+    /// A number for its content: another version can have the same number, where a store was restored or made anew. The
+    /// content of one whose file is not known is told by when it was entered.
+    pub fn content_id(&self) -> u64 {
+        let mut hash = Sha256::new();
+        hash.update(&self.sha256);
+        hash.update(&self.definition_hash);
+        if self.sha256.is_empty() {
+            hash.update(self.started_at.timestamp().to_be_bytes());
+            hash.update(self.rows.to_be_bytes());
+        }
+        hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     /// A version that a load reserves before its file is received.

@@ -87,7 +87,10 @@ pub(crate) fn store_problem(error: &Store) -> Problem {
         Store::NoVersionNumber { .. } => Problem::internal(text),
         Store::NoSuchVersion { .. } => Problem::not_found(text),
         Store::NoSpace(_) => Problem::no_space(text),
-        Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Setup(_) => Problem::unavailable(text),
+        Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Setup(_) | Store::Refused { .. } => {
+            Problem::unavailable(text)
+        }
+        Store::Damaged { version, .. } => Problem::conflict_of("damaged", text).with("version", *version),
         // Where and what is for the log.
         Store::Corrupt(_) => Problem::internal("the stored data is damaged"),
         Store::Miscounted { .. } | Store::Warnings(_) | Store::Unwanted | Store::Other(_) => {

@@ -11,7 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use dataset::{Dataset, Datasets, DefinitionError};
 use prometheus::Registry;
-use service::{Disks, Health, HttpMetrics, Recorder, StopTimes, TlsError, Traces};
+use service::{Disks, Health, HttpMetrics, Recorder, StopTimes, TlsConfig, TlsError, Traces};
 use store::{Followed, Reader, Store};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::loads::{Load, Loads};
 use crate::metrics::Metrics;
 use crate::routes;
 use crate::runtime::LoadRuntime;
+use crate::scrub::scrub;
 use crate::settle::recover;
 
 /// What an updater is built from.
@@ -81,6 +82,9 @@ pub enum BuildError {
     Metrics(#[from] prometheus::Error),
 }
 
+/// Open connections of one worker: more than any number of clients that upload or watch.
+const CONNECTIONS_MAX: usize = 25_000;
+
 /// An updater that is bound to its port.
 pub struct App {
     address: SocketAddr,
@@ -110,12 +114,18 @@ impl App {
         if settings.is_open() {
             return Err(BuildError::Open(settings.listen));
         }
+        // A start that is refused leaves no directory behind.
+        let listener = service::bind(settings.listen)?;
+        let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
+        let tls = service::tls_config("UPDATER", certificate, key, &registry)?;
         let work_dir = |source| BuildError::WorkDir { path: settings.work_dir.clone(), source };
         let runtime = LoadRuntime::start(settings.load_nice).map_err(BuildError::Threads)?;
         let reader = store.reader();
         registry.register(Box::new(Followed::new(reader.clone())?))?;
         let (datasets, metrics) = (datasets(&settings)?, Metrics::register(&registry)?);
-        datasets.iter().for_each(|dataset| metrics.expect(&dataset.name));
+        for dataset in datasets.iter() {
+            metrics.expect(&dataset.name);
+        }
         let work_place = Some(("work", settings.work_dir.clone()));
         let versions_place = store.directory().map(|directory| ("versions", directory.to_owned()));
         let shared = Arc::new(Shared {
@@ -129,10 +139,9 @@ impl App {
         });
         // Its directories are there by now.
         registry.register(Box::new(Disks::new(work_place.into_iter().chain(versions_place))?))?;
-        let listener = service::bind(shared.settings.listen)?;
         let address = listener.local_addr()?;
         let health = health(shared.store.clone());
-        let server = serve(listener, &shared, &health, &registry, traces)?;
+        let server = serve((listener, tls), &shared, &health, &registry, traces)?;
         let times = StopTimes { notice: Duration::from_secs(shared.settings.stop_notice_seconds) };
         Ok(Self { address, server, health, times, shared, _runtime: runtime })
     }
@@ -153,6 +162,8 @@ impl App {
         info!(listen = %self.address, datasets = names.join(","), "updater started");
         for dataset in self.shared.datasets.iter() {
             let stopping = self.shared.loads.stopping().clone();
+            let scrub = scrub(self.shared.store.clone(), dataset.clone(), stopping.clone());
+            self.shared.runtime.spawn(self.shared.loads.tracker().track_future(scrub));
             let recover = recover(self.shared.store.clone(), dataset.clone(), stopping);
             self.shared.runtime.spawn(self.shared.loads.tracker().track_future(recover));
         }
@@ -172,20 +183,17 @@ fn health(store: Store) -> Health {
     Health::new(Arc::new(move || {
         let store = store.clone();
         // The client is told what, the log why.
-        Box::pin(async move { store.check().await.map_err(|error| error.to_string()) })
+        Box::pin(async move { store.check().await.map(|()| Vec::new()).map_err(|error| error.to_string()) })
     }))
 }
 
 fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<TlsConfig>),
     shared: &Arc<Shared>,
     health: &Health,
     registry: &Registry,
     traces: Traces,
 ) -> Result<Server, BuildError> {
-    let settings = &shared.settings;
-    let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
-    let tls = service::tls_config("UPDATER", certificate, key, registry)?;
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
     let (workers, stop_wait) = (shared.settings.workers, shared.settings.stop_wait_seconds);
@@ -199,7 +207,12 @@ fn serve(
             .configure(routes::configure)
             .default_service(web::route().to(service::nothing_there))
     });
-    let server = server.workers(workers.max(1)).shutdown_timeout(stop_wait).disable_signals();
+    let connections = service::connections_max(CONNECTIONS_MAX, workers);
+    let server = server
+        .workers(workers.max(1))
+        .max_connections(connections)
+        .shutdown_timeout(stop_wait)
+        .disable_signals();
     let server = match tls {
         Some(tls) => server.listen_rustls_0_23(listener, tls)?,
         None => server.listen(listener)?,

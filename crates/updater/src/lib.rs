@@ -17,6 +17,7 @@ mod metrics;
 mod outcome;
 mod routes;
 mod runtime;
+mod scrub;
 mod settings;
 mod settle;
 

@@ -56,7 +56,7 @@ async fn look_up(look_ups: &LookUps, dataset: &str, keys: &[&str]) -> Result<Htt
     if keys.is_empty() {
         return Err(Problem::bad_request("no key is asked for: name them as ?id=A&id=B"));
     }
-    let mut body = format!("{{\"version\":{},\"found\":[", found.version).into_bytes();
+    let mut body = format!("{{\"version\":{},\"found\":[", found.version.number).into_bytes();
     let mut missing = Vec::new();
     let before = body.len();
     for (key, row) in keys.iter().zip(found.rows) {
@@ -73,5 +73,8 @@ async fn look_up(look_ups: &LookUps, dataset: &str, keys: &[&str]) -> Result<Htt
     body.extend_from_slice(b"],\"missing\":");
     body.extend_from_slice(Value::from(missing).to_string().as_bytes());
     body.push(b'}');
-    Ok(HttpResponse::Ok().insert_header((VERSION, found.version)).content_type("application/json").body(body))
+    Ok(HttpResponse::Ok()
+        .insert_header((VERSION, found.version.number))
+        .content_type("application/json")
+        .body(body))
 }

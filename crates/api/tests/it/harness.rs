@@ -1,5 +1,6 @@
 //! An api in a runtime of its own, on either store, and a publisher beside it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use api::{App, Config, Settings};
@@ -22,6 +23,8 @@ pub(crate) enum Backend {
 }
 
 pub(crate) const BACKENDS: [Backend; 2] = [Backend::Embedded, Backend::Mariadb];
+
+static FILES: AtomicU64 = AtomicU64::new(1);
 
 /// A running api, which is stopped when it is dropped.
 pub(crate) struct Api {
@@ -93,7 +96,8 @@ impl Api {
         let new = NewVersion {
             schema: dataset.schema.clone(),
             definition_hash: dataset.definition_hash(),
-            sha256: "0".repeat(64),
+            // Each file of a test has content of its own.
+            sha256: format!("{:064x}", FILES.fetch_add(1, Ordering::Relaxed)),
             bytes: 1,
             rows: rows.len() as u64,
             source: "a test".into(),
@@ -115,6 +119,11 @@ impl Api {
         let dataset = Datasets::from_toml(toml).unwrap().only().unwrap().clone();
         let publisher = self.runtime.block_on(self.store.publisher(&dataset)).unwrap();
         self.runtime.block_on(publisher.activate(version)).unwrap();
+    }
+
+    /// The tag of the live version, without its quotes.
+    pub(crate) fn etag(&self) -> String {
+        self.get("/items/a").header("etag").unwrap().trim_matches('"').to_owned()
     }
 
     pub(crate) fn get(&self, path: &str) -> Response {

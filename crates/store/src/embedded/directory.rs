@@ -5,13 +5,18 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
 
 use super::catalog::{self, Catalog, sync_dir};
 use crate::{Error, Result};
+
+/// Files and directories of a store can be read by those of the same group, so that an api can run as another user; the
+/// umask may take more away.
+pub(super) const FILE_MODE: u32 = 0o640;
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// A file that only takes up space, so that a catalog can be written on a full disk.
 const RESERVE: &str = "reserve";
@@ -96,6 +101,7 @@ impl Directory {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(FILE_MODE)
             .open(&path)
             .and_then(|file| Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?));
         if reserved.is_err() {
@@ -123,9 +129,18 @@ fn free_bytes(path: &Path) -> Option<u64> {
     Some(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// Makes the directory, so that its name survives a power cut as what is in it does.
+/// Makes the directory and those above it, so that their names survive a power cut as what is in them does.
 pub(super) fn create(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
+    if let Ok(found) = path.metadata() {
+        if found.is_dir() {
+            return Ok(());
+        }
+        return Err(Error::Setup(format!("{} is not a directory: remove it", path.display())));
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create(parent)?;
+    }
+    match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
         Ok(()) => path.parent().map_or(Ok(()), sync_dir),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.into()),

@@ -1,6 +1,6 @@
 //! Publishing in the embedded store: write a file that nobody reads, then replace the catalog.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,15 +9,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tracing::warn;
 
-use super::catalog::{Catalog, sync_dir};
+use super::catalog::{Catalog, FileFacts, sync_dir};
+use super::checksum;
 use super::directory::Directory;
 use super::reservation::{self, Claim, Place};
 use super::snapshot::{self, Writer};
 use crate::ledger::{Found, Ledger};
 use crate::publisher::{Ending, Rows, check_count};
-use crate::version::{Counts, NewVersion};
+use crate::version::{Counts, NewVersion, State};
 use crate::{Error, FOLLOW_MS, Published, Result};
 
+/// Before a version is activated the whole of its file is read if it is no larger than this, which takes a tenth of a second
+/// where it is in memory. A larger one is left to the scrub.
+const CHECKED_BYTES_MAX: u64 = 256 << 20;
 /// So many entries are remembered; the catalog is read and written as a whole.
 const ENTRIES_MAX: usize = 200;
 
@@ -29,6 +33,7 @@ pub struct Publisher {
     claim: Option<Claim>,
     ledger: Ledger,
     live: Option<u32>,
+    files: BTreeMap<u32, FileFacts>,
     /// The version whose file this publisher gave its final name.
     placed: Option<u32>,
 }
@@ -40,12 +45,16 @@ impl Publisher {
         let catalog = match directory.read_catalog()? {
             None if !files.is_empty() => {
                 let dir = place.dir.display();
-                return Err(Error::corrupt(format!("{dir} has versions, but no catalog that names them")));
+                let text = format!(
+                    "{dir} has files of versions and no catalog.json that names them: restore it, or remove the directory"
+                );
+                return Err(Error::Setup(text));
             }
             catalog => catalog.unwrap_or_default(),
         };
-        let (live, ledger) = (catalog.live, Ledger::new(catalog.versions));
-        let mut publisher = Self { place, directory, claim, ledger, live, placed: None };
+        let Catalog { live, versions, files: facts } = catalog;
+        let ledger = Ledger::new(versions);
+        let mut publisher = Self { place, directory, claim, ledger, live, files: facts, placed: None };
         publisher.reconcile(&files)?;
         publisher.directory.fill_reserve();
         Ok(publisher)
@@ -103,9 +112,10 @@ impl Publisher {
 
     pub(crate) async fn is_live_whole(&mut self) -> Result<bool> {
         let Some(live) = self.ledger.live() else { return Ok(false) };
-        let (place, version, rows) = (self.place.clone(), live.version, live.rows);
+        let (place, live, catalog) = (self.place.clone(), live.clone(), self.catalog());
+        let (version, rows) = (live.version, live.rows);
         let counted = tokio::task::spawn_blocking(move || {
-            place.snapshots.get(&place.dataset.name, version)?.count_rows()
+            place.snapshots.open(&place.dataset.name, &live, &catalog)?.count_rows()
         });
         match counted.await? {
             Ok(counted) => Ok(counted == rows),
@@ -143,25 +153,55 @@ impl Publisher {
 
     pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {
         let dataset = self.place.dataset.name.clone();
-        if Some(version) != self.live && !self.ledger.can_activate(version) {
+        let before = self.live;
+        if let Some(State::Damaged) = self.ledger.get(version).map(|entry| entry.state) {
+            let why = "it was found damaged before".to_owned();
+            return Err(Error::Damaged { dataset, version, why });
+        }
+        if Some(version) != before && !self.ledger.can_activate(version) {
             return Err(Error::NoSuchVersion { dataset, version });
         }
-        // A file that cannot be read must not become live.
-        self.place.snapshots.get(&dataset, version)?;
-        if Some(version) == self.live {
-            tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
-            return self.published(version, self.live);
-        }
         let swapped = tokio::task::spawn_blocking(move || {
-            // A rollback must not fail because the disk is full.
-            self.directory.release_reserve();
-            let before = self.swap(version)?;
-            self.directory.fill_reserve();
-            Ok::<_, Error>((self, before))
+            self.check_file(version)?;
+            if Some(version) != before {
+                // A rollback must not fail because the disk is full.
+                self.directory.release_reserve();
+                self.swap(version)?;
+                self.directory.fill_reserve();
+            }
+            Ok::<_, Error>(self)
         });
-        let (publisher, before) = swapped.await??;
+        let publisher = swapped.await??;
         tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
         publisher.published(version, before)
+    }
+
+    /// A version whose file is not what was written must not become live; it is marked.
+    fn check_file(&mut self, version: u32) -> Result<()> {
+        let Some(entry) = self.ledger.get(version).cloned() else { return Ok(()) };
+        let name = self.place.dataset.name.clone();
+        let path = snapshot::path(&self.place.dir, version);
+        let opened = self.place.snapshots.open(&name, &entry, &self.catalog()).map(drop);
+        let checked = opened.and_then(|()| match self.files.get(&version) {
+            Some(facts) if facts.bytes <= CHECKED_BYTES_MAX => match checksum::damage(&path, *facts)? {
+                Some(why) => Err(Error::Damaged { dataset: name, version, why }),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        });
+        if let Err(Error::Damaged { why, .. }) = &checked {
+            self.mark_damaged(version, why)?;
+        }
+        checked
+    }
+
+    /// Takes a version that is not live out of those that can be activated.
+    pub(super) fn mark_damaged(&mut self, version: u32, why: &str) -> Result<()> {
+        if Some(version) == self.live {
+            return Ok(());
+        }
+        self.ledger.damaged(version, why);
+        self.write_catalog()
     }
 
     pub(crate) async fn end(mut self, ending: Ending<'_>) -> Result<()> {
@@ -207,9 +247,18 @@ impl Publisher {
     fn write_catalog(&mut self) -> Result<()> {
         self.ledger.forget(ENTRIES_MAX);
         self.ledger.take_changed();
-        let catalog = Catalog::new(self.live, self.ledger.entries().to_vec());
-        let written = self.directory.write_catalog(&catalog);
+        let written = self.directory.write_catalog(&self.catalog());
         written.map_err(|error| self.directory.explain(error))
+    }
+
+    fn catalog(&self) -> Catalog {
+        let versions = self.ledger.entries().to_vec();
+        let is_there = |(version, _): &(&u32, &FileFacts)| {
+            let state = self.ledger.get(**version).map(|entry| entry.state);
+            !matches!(state, None | Some(State::Dropped | State::Failed | State::Superseded))
+        };
+        let files = self.files.iter().filter(is_there).map(|(version, facts)| (*version, *facts)).collect();
+        Catalog { live: self.live, versions, files }
     }
 
     fn live_on_disk(&self) -> Result<Option<u32>> {
@@ -259,6 +308,7 @@ impl Publisher {
         let (staging, path) =
             (staging_path(&self.place.dir, version), snapshot::path(&self.place.dir, version));
         snapshot::sync(&staging)?;
+        let facts = checksum::of(&staging)?;
         match renameat_with(CWD, &staging, CWD, &path, RenameFlags::NOREPLACE) {
             Err(rustix::io::Errno::EXIST) => {
                 return Err(Error::Setup(format!("{} is there already: remove it", path.display())));
@@ -266,6 +316,7 @@ impl Publisher {
             renamed => renamed.map_err(std::io::Error::from)?,
         }
         self.placed = Some(version);
+        self.files.insert(version, facts);
         sync_dir(&self.place.dir)
     }
 }

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use dataset::KeyBytes;
 use tokio::runtime::Handle;
@@ -18,10 +21,18 @@ use super::catalog::{self, Catalog};
 use super::disk::Disk;
 use super::snapshot::{self, Snapshot, Snapshots};
 use super::warm::{Task, Warmer};
-use crate::{Error, Found, Live, LookUp, Looked, Metrics, Result};
+use crate::error::chain;
+use crate::{
+    Error, FOLLOW_MS, Found, Live, LookUp, Looked, Metrics, Result, StoreHealth, Unwell, VersionId, clock,
+};
 
-/// How often the catalogs are looked at: several times within the time that a publication waits for its readers.
-const LOOK_EVERY: Duration = Duration::from_millis(crate::FOLLOW_MS / 5);
+/// How often the catalogs are polled: several times within the time that a publication waits for its readers.
+const POLL_INTERVAL: Duration = Duration::from_millis(FOLLOW_MS / 5);
+/// An answer is from what a poll found that began no longer ago than this.
+const MAX_STALENESS: Duration = Duration::from_millis(FOLLOW_MS);
+
+/// How many polls a look-up makes where none is recent enough.
+const POLLS_MAX: u32 = 3;
 
 /// Answers look-ups from the live snapshots.
 #[derive(Debug)]
@@ -30,16 +41,36 @@ pub struct Reader {
     snapshots: Arc<Snapshots>,
     metrics: Metrics,
     seen: ArcSwap<Seen>,
+    /// When the last poll began that reached the directory, in microseconds of the clock that counts suspension.
+    polled_at: AtomicU64,
+    /// Two polls must not overtake each other.
+    polling: Mutex<()>,
     disk: Arc<Disk>,
     /// Where reads go that may wait for the disk.
     runtime: Handle,
 }
 
-/// What the last look found.
+/// What the last poll found.
 #[derive(Debug, Default, Clone)]
 struct Seen {
-    live: HashMap<String, Arc<LiveSnapshot>>,
+    datasets: HashMap<String, Dataset>,
+    /// Why the directory itself cannot be read.
     error: Option<String>,
+}
+
+/// A dataset that has a version, or had one.
+#[derive(Debug, Default, Clone)]
+struct Dataset {
+    live: Option<Arc<LiveSnapshot>>,
+    trouble: Option<Trouble>,
+}
+
+/// Why the live version of a dataset is not known any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trouble {
+    why: String,
+    /// By the clock that counts suspension. The version that was known stays right for as long as an answer may be old.
+    since: Duration,
 }
 
 #[derive(Debug)]
@@ -49,114 +80,236 @@ struct LiveSnapshot {
     stamp: Stamp,
 }
 
+/// What there is of a dataset.
+enum Opened {
+    Nothing,
+    Live(Arc<LiveSnapshot>),
+    /// Another file has the path of the one that is mapped, which must be released before that can be opened: by the next
+    /// poll.
+    Replaced,
+}
+
 /// Tells one catalog file from the one that replaced it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp(u64, i64, i64, u64);
 
 impl Stamp {
-    fn of(dir: &Path) -> Option<Self> {
-        let file = fs::metadata(dir.join(catalog::NAME)).ok()?;
-        Some(Self(file.ino(), file.mtime(), file.mtime_nsec(), file.len()))
+    /// Nothing where there is no catalog. Any other error is one of the poll.
+    fn of(dir: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(dir.join(catalog::NAME)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            file => file.map(|file| Some(Self(file.ino(), file.mtime(), file.mtime_nsec(), file.len()))),
+        }
     }
 }
 
 impl Reader {
     pub(super) fn start(root: PathBuf, snapshots: Arc<Snapshots>, metrics: Metrics) -> Arc<Self> {
-        let (seen, disk, runtime) = (ArcSwap::default(), Arc::default(), Handle::current());
-        let reader = Arc::new(Self { root, snapshots, metrics, seen, disk, runtime });
-        reader.follow();
+        let reader = Arc::new(Self {
+            root,
+            snapshots,
+            metrics,
+            seen: ArcSwap::default(),
+            polled_at: AtomicU64::new(0),
+            polling: Mutex::default(),
+            disk: Arc::default(),
+            runtime: Handle::current(),
+        });
+        reader.poll();
         let followed = Arc::downgrade(&reader);
         // A thread of its own: it must look in time however busy the others are.
         std::thread::spawn(move || follow(&followed));
         reader
     }
 
-    /// Looks at all catalogs once. One that cannot be read keeps its dataset where it was, and no other. Returns whether
-    /// anything is new.
-    fn follow(&self) -> bool {
-        let before = self.seen.load();
-        let mut after = Seen { live: before.live.clone(), error: None };
-        if let Err(error) = self.look(&mut after) {
-            after.error = Some(error.to_string());
+    /// Polls all catalogs once. A dataset that cannot be read is in trouble, and no other. Returns whether anything is new.
+    fn poll(&self) -> bool {
+        let _polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
+        let (began, before) = (clock::now(), self.seen.load_full());
+        let mut after = Seen { datasets: before.datasets.clone(), error: None };
+        if let Err(error) = self.look(&mut after, began) {
+            after.error = Some(format!("cannot read {}: {error}", self.root.display()));
         }
-        if let Some(error) = after.error.as_ref().filter(|error| before.error.as_ref() != Some(*error)) {
-            error!(error, root = %self.root.display(), "cannot follow the live versions");
-        }
-        let same = |(name, live): (&String, &Arc<LiveSnapshot>)| {
-            before.live.get(name).is_some_and(|before| Arc::ptr_eq(before, live))
-        };
-        let changed = after.error != before.error || !after.live.iter().all(same);
+        let changed = self.log_changes(&before, &after);
+        let failed = after.error.is_some();
         if changed {
             self.seen.store(Arc::new(after));
+        }
+        if !failed {
+            self.polled_at.store(micros(began), Ordering::Release);
+        }
+        changed
+    }
+
+    fn log_changes(&self, before: &Seen, after: &Seen) -> bool {
+        if let Some(error) = &after.error {
+            self.metrics.poll_failures.inc();
+            if before.error.as_ref() != Some(error) {
+                error!(error, "cannot poll the live versions");
+            }
+        }
+        let mut changed = after.error != before.error || after.datasets.len() != before.datasets.len();
+        for (name, dataset) in &after.datasets {
+            let known = before.datasets.get(name);
+            if let Some(trouble) = &dataset.trouble {
+                self.metrics.poll_failures.inc();
+                if known.and_then(|known| known.trouble.as_ref()) != Some(trouble) {
+                    error!(dataset = name, error = trouble.why, "the live version cannot be read");
+                }
+            }
+            let version = |dataset: &Dataset| dataset.live.as_ref().map(|live| live.live.id());
+            if let Some(live) = &dataset.live
+                && known.and_then(version) != Some(live.live.id())
+            {
+                info!(
+                    dataset = name,
+                    version = live.live.version,
+                    rows = live.live.rows,
+                    "switched to live version"
+                );
+            }
+            changed |= known.is_none_or(|known| !known.is_same(dataset));
         }
         changed
     }
 
     /// What is to be in memory.
     fn live_files(&self) -> Vec<Task> {
-        let task = |(dataset, live): (&String, &Arc<LiveSnapshot>)| Task {
-            path: snapshot::path(&self.root.join(dataset), live.live.version),
+        let seen = self.seen.load();
+        let live = seen.datasets.iter().filter_map(|(name, dataset)| Some((name, dataset.live.as_ref()?)));
+        let task = |(name, live): (&String, &Arc<LiveSnapshot>)| Task {
+            path: snapshot::path(&self.root.join(name), live.live.version),
             snapshot: Arc::downgrade(&live.snapshot),
         };
-        self.seen.load().live.iter().map(task).collect()
+        live.map(task).collect()
     }
 
-    fn look(&self, seen: &mut Seen) -> Result<()> {
-        for dir in fs::read_dir(&self.root)? {
-            let dir = dir?;
-            let Ok(dataset) = dir.file_name().into_string() else { continue };
-            let Some(stamp) = Stamp::of(&dir.path()) else { continue };
-            let known = seen.live.get(&dataset);
-            if known.is_some_and(|known| known.stamp == stamp) {
-                continue;
-            }
-            match self.open(&dir.path(), &dataset, stamp) {
-                Ok(Some(live)) => {
-                    let (version, rows) = (live.live.version, live.live.rows);
-                    if known.is_none_or(|known| known.live.version != version) {
-                        info!(dataset, version, rows, "reads a new live version");
-                    }
-                    seen.live.insert(dataset, Arc::new(live));
+    fn look(&self, seen: &mut Seen, began: Duration) -> io::Result<()> {
+        let mut names: Vec<String> = seen.datasets.keys().cloned().collect();
+        match fs::read_dir(&self.root) {
+            // Nothing was loaded yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && names.is_empty() => {}
+            dirs => {
+                for dir in dirs? {
+                    names.extend(
+                        dir?.file_name().into_string().ok().filter(|name| dataset::is_dataset_name(name)),
+                    );
                 }
-                Ok(None) => {}
-                Err(error) => seen.error = Some(error.to_string()),
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let known = seen.datasets.get(&name).cloned();
+            if let Some(dataset) = self.look_at(&name, known, began) {
+                seen.datasets.insert(name, dataset);
             }
         }
         Ok(())
     }
 
-    fn open(&self, dir: &Path, dataset: &str, stamp: Stamp) -> Result<Option<LiveSnapshot>> {
-        let Some(catalog) = Catalog::read(dir)? else { return Ok(None) };
-        let Some(entry) = catalog.live_entry() else { return Ok(None) };
-        let snapshot = self.snapshots.get(dataset, entry.version)?;
-        Ok(Some(LiveSnapshot { live: Live::new(dataset, entry), snapshot, stamp }))
+    /// What becomes of a dataset; nothing where there is none.
+    fn look_at(&self, name: &str, known: Option<Dataset>, began: Duration) -> Option<Dataset> {
+        let dir = self.root.join(name);
+        let known_live = known.as_ref().and_then(|known| known.live.clone());
+        let found = match Stamp::of(&dir) {
+            Ok(None) if known.is_none() => return None,
+            Ok(None) => Err("its directory or its catalog was removed".to_owned()),
+            Ok(Some(stamp)) => match known_live.as_ref().filter(|live| live.stamp == stamp) {
+                Some(live) => Ok(Opened::Live(live.clone())),
+                None => self.open(&dir, name, stamp, known_live.as_ref()).map_err(|error| chain(&error)),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        let (live, why) = match found {
+            Ok(Opened::Live(live)) => return Some(Dataset { live: Some(live), trouble: None }),
+            Ok(Opened::Nothing) if known.is_none() => return None,
+            Ok(Opened::Nothing) => (None, "its catalog names no live version".to_owned()),
+            Ok(Opened::Replaced) => {
+                (None, "its live version was replaced by another one of that number".to_owned())
+            }
+            Err(why) => (known_live, why),
+        };
+        Some(Dataset { live, trouble: Some(trouble(known, why, began)) })
+    }
+
+    fn open(
+        &self,
+        dir: &Path,
+        name: &str,
+        stamp: Stamp,
+        known: Option<&Arc<LiveSnapshot>>,
+    ) -> Result<Opened> {
+        let Some(catalog) = Catalog::read(dir)? else { return Ok(Opened::Nothing) };
+        let Some(entry) = catalog.live_entry() else { return Ok(Opened::Nothing) };
+        let live = Live::new(name, entry);
+        let same_number = known.is_some_and(|known| known.live.version == live.version);
+        if same_number && known.is_some_and(|known| known.live.content != live.content) {
+            return Ok(Opened::Replaced);
+        }
+        let snapshot = self.snapshots.open(name, entry, &catalog)?;
+        Ok(Opened::Live(Arc::new(LiveSnapshot { live, snapshot, stamp })))
+    }
+
+    /// What is known well enough to answer from. Where the last poll is too long ago, because the process was paused or had
+    /// no time, another one is made first.
+    fn fresh(&self) -> Result<Guard<Arc<Seen>>> {
+        // Opening a snapshot takes a moment, so a poll that finds one can be too old when it is done.
+        for _ in 0..POLLS_MAX {
+            if self.is_fresh() {
+                return Ok(self.seen.load());
+            }
+            self.poll();
+        }
+        if self.is_fresh() {
+            return Ok(self.seen.load());
+        }
+        let why = self.seen.load().error.clone().unwrap_or_else(|| "polls take too long".into());
+        Err(Error::Unavailable(why.into()))
+    }
+
+    fn is_fresh(&self) -> bool {
+        let polled_at = self.polled_at.load(Ordering::Acquire);
+        micros(clock::now()).saturating_sub(polled_at) < micros(MAX_STALENESS)
     }
 
     pub(crate) fn live(&self) -> Vec<Live> {
-        self.seen.load().live.values().map(|live| live.live.clone()).collect()
+        let seen = self.seen.load();
+        seen.datasets.values().filter_map(|dataset| Some(dataset.live.as_ref()?.live.clone())).collect()
     }
 
-    pub(crate) fn check(&self) -> std::result::Result<(), String> {
-        self.seen.load().error.clone().map_or(Ok(()), Err)
+    pub(crate) fn health(&self) -> StoreHealth {
+        let error = self.fresh().err().map(|error| chain(&error));
+        let seen = self.seen.load();
+        let unwell = seen.datasets.iter().filter_map(|(name, dataset)| {
+            let why = dataset.trouble.as_ref()?.why.clone();
+            Some(Unwell { dataset: name.clone(), why, was_served: dataset.live.is_some() })
+        });
+        StoreHealth { error, unwell: unwell.collect() }
     }
 
-    pub(crate) fn current(&self, dataset: &str) -> Option<u32> {
-        Some(self.seen.load().live.get(dataset)?.live.version)
+    pub(crate) fn current(&self, dataset: &str) -> Option<VersionId> {
+        Some(self.fresh().ok()?.get(dataset).ok()??.live.id())
     }
 
     pub(crate) fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
-        let seen = self.seen.load();
+        let seen = match self.fresh() {
+            Ok(seen) => seen,
+            Err(error) => return Looked::Now(Err(error)),
+        };
         let live = match seen.get(dataset) {
             Ok(Some(live)) => live,
             Ok(None) => return Looked::Now(Ok(None)),
             Err(error) => return Looked::Now(Err(error)),
         };
-        let found = |row| Some(Found { version: live.live.version, row });
+        let found = |row| Some(Found { version: live.live.id(), row });
         let Some(key) = live.live.schema.parse_key(key) else { return Looked::Now(Ok(found(None))) };
         if self.disk.is_awaited() {
             let (live, disk, runtime) = (live.clone(), self.disk.clone(), self.runtime.clone());
             return Looked::Later(Box::pin(async move {
-                let version = live.live.version;
+                let version = live.live.id();
                 let read = move || disk.watch(|| live.get(&key));
                 Ok(Some(Found { version, row: runtime.spawn_blocking(read).await?? }))
             }));
@@ -165,8 +318,8 @@ impl Reader {
     }
 
     pub(crate) async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
-        let Some(live) = self.seen.load().get(dataset)?.cloned() else { return Ok(None) };
-        let (version, schema) = (live.live.version, live.live.schema.clone());
+        let Some(live) = self.fresh()?.get(dataset)?.cloned() else { return Ok(None) };
+        let (version, schema) = (live.live.id(), live.live.schema.clone());
         let keys: Vec<_> = keys.iter().map(|key| schema.parse_key(key)).collect();
         let (start, count) = (Instant::now(), keys.len());
         let disk = self.disk.clone();
@@ -178,11 +331,37 @@ impl Reader {
     }
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The trouble of a dataset: the same one goes on.
+fn trouble(known: Option<Dataset>, why: String, began: Duration) -> Trouble {
+    let before = known.and_then(|known| known.trouble);
+    let since = before.map_or(began, |before| before.since);
+    Trouble { why, since }
+}
+
+impl Dataset {
+    fn is_same(&self, other: &Self) -> bool {
+        let same_live = match (&self.live, &other.live) {
+            (Some(live), Some(other)) => Arc::ptr_eq(live, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same_live && self.trouble == other.trouble
+    }
+}
+
 impl Seen {
     fn get(&self, dataset: &str) -> Result<Option<&Arc<LiveSnapshot>>> {
-        match (self.live.get(dataset), &self.error) {
-            (None, Some(error)) => Err(Error::Unavailable(error.clone().into())),
-            (live, _) => Ok(live),
+        let Some(dataset) = self.datasets.get(dataset) else { return Ok(None) };
+        let trouble = dataset.trouble.as_ref();
+        let trouble = trouble.filter(|trouble| clock::now().saturating_sub(trouble.since) >= MAX_STALENESS);
+        match (trouble, &dataset.live) {
+            (Some(trouble), _) => Err(Error::Unavailable(trouble.why.clone().into())),
+            (None, Some(live)) => Ok(Some(live)),
+            (None, None) => Err(Error::Unavailable("its live version is not known".into())),
         }
     }
 }
@@ -226,17 +405,18 @@ thread_local! {
     static JSON: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Looks again and again, until the reader is gone.
+/// Polls again and again, until the reader is gone.
 fn follow(reader: &Weak<Reader>) {
     let (mut warmer, mut changed) = (Warmer::start(), true);
     while let Some(reader) = reader.upgrade() {
-        changed |= reader.follow();
+        // What went wrong was logged; but after a panic there must be a next poll, too.
+        changed |= catch_unwind(AssertUnwindSafe(|| reader.poll())).unwrap_or(true);
         let now = Instant::now();
         if changed || (reader.disk.is_awaited() && warmer.is_due(now)) {
             warmer.read(reader.live_files(), now);
             changed = false;
         }
         drop(reader);
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use dataset::Dataset;
 
 use super::catalog::Catalog;
-use super::directory::{self, Directory};
+use super::directory::{self, Directory, FILE_MODE};
 use super::publisher::Publisher;
 use super::snapshot::{self, Snapshots};
 use crate::ledger::Ledger;
@@ -93,7 +93,7 @@ impl Claim {
     /// Reserves this number; nothing is returned where another load has it.
     fn make(dir: &Path, version: u32, entry: &Entry) -> Result<Option<Self>> {
         let path = claim_path(dir, version);
-        let mut file = match File::options().write(true).create_new(true).open(&path) {
+        let mut file = match File::options().write(true).create_new(true).mode(FILE_MODE).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             file => file?,
         };

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,9 +19,12 @@ use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, With
 use nix::sys::mman::{MmapAdvise, madvise};
 
 use super::block::{self, Block, Builder};
+use super::catalog::Catalog;
+use super::checksum;
+use super::directory::FILE_MODE;
 use super::index::Index;
 use super::room::Room;
-use crate::{Error, Result};
+use crate::{Entry, Error, Result};
 
 type Blocks = Database<Bytes, Bytes>;
 
@@ -68,7 +73,7 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let len = usize::try_from(path.metadata()?.len()).map_err(Error::corrupt)?;
         let env = open(path, len, EnvFlags::READ_ONLY)?;
         let txn = env.read_txn()?;
@@ -203,6 +208,8 @@ const BLOCKS_READ: usize = 1 << 8;
 impl Writer {
     pub(super) fn create(path: &Path) -> Result<Self> {
         // It is synced once, when it is whole: nobody reads it before.
+        // LMDB would make a file that its owner alone can read.
+        File::options().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
         let env = open(path, WRITE_MAP_BYTES, EnvFlags::NO_SYNC)?;
         let mut txn = env.write_txn()?;
         let blocks = env.create_database(&mut txn, None)?;
@@ -321,11 +328,12 @@ fn open(path: &Path, map_bytes: usize, flags: EnvFlags) -> Result<Env<WithoutTls
 /// How often a file is asked for again that is just being closed, a millisecond apart.
 const CLOSING_TRIES: u32 = 1000;
 
-/// The snapshots that are open in this process. LMDB forbids to open a file twice, so all readers share one.
+/// The snapshots that are open in this process. LMDB forbids to open a file twice, so all readers share one. A version is
+/// told by its number and its content: where a store was restored, another file has the same name.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     root: PathBuf,
-    open: Mutex<HashMap<(String, u32), Weak<Snapshot>>>,
+    open: Mutex<HashMap<(String, u32, u64), Weak<Snapshot>>>,
 }
 
 impl Snapshots {
@@ -333,14 +341,32 @@ impl Snapshots {
         Self { root, open: Mutex::default() }
     }
 
-    pub(super) fn get(&self, dataset: &str, version: u32) -> Result<Arc<Snapshot>> {
+    /// Opens the file of a version, if it is as long as the catalog says.
+    pub(super) fn open(&self, dataset: &str, entry: &Entry, catalog: &Catalog) -> Result<Arc<Snapshot>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, snapshot| snapshot.strong_count() > 0);
-        let name = (dataset.to_owned(), version);
+        let version = entry.version;
+        let name = (dataset.to_owned(), version, entry.content_id());
+        let path = path(&self.root.join(dataset), version);
+        let damaged = |why| Error::Damaged { dataset: dataset.to_owned(), version, why };
+        let facts = catalog
+            .files
+            .get(&version)
+            .ok_or_else(|| damaged("the catalog does not know its file".into()))?;
+        match checksum::wrong_size(&path, *facts) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged("its file is gone".into()));
+            }
+            wrong => {
+                if let Some(why) = wrong? {
+                    return Err(damaged(why));
+                }
+            }
+        }
         if let Some(snapshot) = open.get(&name).and_then(Weak::upgrade) {
             return Ok(snapshot);
         }
-        let snapshot = Arc::new(Snapshot::open(&path(&self.root.join(dataset), version))?);
+        let snapshot = Arc::new(Snapshot::open(&path)?);
         open.insert(name, Arc::downgrade(&snapshot));
         Ok(snapshot)
     }

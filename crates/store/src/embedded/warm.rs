@@ -139,7 +139,7 @@ mod tests {
 
     use dataset::{Datasets, RowBatch};
 
-    use super::super::catalog::{self, Catalog};
+    use super::super::catalog::{self, Catalog, FileFacts};
     use super::super::pages::tests::{forget, is_in_memory, on_disk};
     use super::super::read::Reader;
     use super::super::snapshot::{self, Snapshots, Writer};
@@ -164,7 +164,7 @@ mod tests {
         let file = File::open(&path).unwrap();
         forget(&file);
         assert!(!is_in_memory(&file));
-        (Snapshots::new(root.to_owned()).get("d", 1).unwrap(), path, file)
+        (Arc::new(Snapshot::open(&path).unwrap()), path, file)
     }
 
     #[test]
@@ -189,7 +189,9 @@ mod tests {
         ledger.staged(1, Counts { rows: 40_000, rejected: 0, duplicates: 0 });
         ledger.announce(1);
         ledger.swapped(1);
-        let catalog = Catalog::new(Some(1), ledger.entries().to_vec());
+        let bytes = snapshot::path(&root.join("d"), 1).metadata().unwrap().len();
+        let files = [(1, FileFacts { bytes, crc32: 0 })].into();
+        let catalog = Catalog { live: Some(1), versions: ledger.entries().to_vec(), files };
         catalog::write(&root.join("d"), &catalog.to_bytes().unwrap()).unwrap();
     }
 
@@ -201,7 +203,7 @@ mod tests {
         announce(dir.path());
         let (root, metrics) = (dir.path().to_owned(), Metrics::new().unwrap());
         let reader = Reader::start(root.clone(), Arc::new(Snapshots::new(root)), metrics);
-        assert_eq!(reader.current("d"), Some(1));
+        assert_eq!(reader.current("d").map(|id| id.number), Some(1));
         let start = Instant::now();
         while !is_in_memory(&file) {
             assert!(start.elapsed() < Duration::from_mins(1), "the snapshot stays on the disk");

@@ -174,6 +174,21 @@ fn is_full(error: &mysql_async::Error) -> bool {
     matches!(number, Some("28" | "135")) || text.contains("No space left on device")
 }
 
+/// What is missing, in words that name no user and no host.
+fn missing(error: &mysql_async::Error) -> String {
+    let mysql_async::Error::Server(error) = error else { return "access".into() };
+    match error.code {
+        1142 | 1143 => {
+            let right = error.message.split(" command denied").next().unwrap_or_default();
+            let on = error.message.rsplit("for table ").next().filter(|rest| rest.starts_with(['`', '\'']));
+            let on = on.map(|table| format!(" on {table}")).unwrap_or_default();
+            format!("its user lacks the right {right}{on}")
+        }
+        1290 | 1792 | 1836 => "it is read-only".into(),
+        _ => "its user has no access".into(),
+    }
+}
+
 impl From<mysql_async::Error> for Error {
     fn from(error: mysql_async::Error) -> Self {
         if is_lost(&error) {
@@ -184,11 +199,11 @@ impl From<mysql_async::Error> for Error {
             Some(1021 | 1114 | 3) => Self::NoSpace(error.into()),
             // An error of the storage engine or the file system whose text says that it is that.
             Some(1005 | 1025 | 1026 | 1030) if is_full(&error) => Self::NoSpace(error.into()),
-            // Too many connections, access refused, read-only, out of time, interrupted, no answer from its disk.
-            Some(
-                1040 | 1044 | 1045 | 1129 | 1130 | 1142 | 1203 | 1205 | 1226 | 1227 | 1290 | 1317 | 1792
-                | 1836 | 1969,
-            ) => Self::Unavailable(error.into()),
+            // Too many connections, blocked host, out of time, interrupted.
+            Some(1040 | 1129 | 1130 | 1203 | 1205 | 1226 | 1317 | 1969) => Self::Unavailable(error.into()),
+            Some(1044 | 1045 | 1142 | 1143 | 1227 | 1290 | 1792 | 1836) => {
+                Self::Refused { what: missing(&error), source: error.into() }
+            }
             Some(1148 | 4166) => Self::Setup(
                 "the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration"
                     .into(),

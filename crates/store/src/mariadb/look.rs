@@ -1,7 +1,6 @@
 //! A look at what is live in a database, and at whether it can be trusted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -44,7 +43,15 @@ type Standing = (String, Option<u32>, Option<String>);
 pub(super) struct Found {
     pub(super) live: HashMap<String, Arc<Table>>,
     /// Datasets that were live once and cannot be read, each with the reason.
-    pub(super) lost: BTreeMap<String, &'static str>,
+    pub(super) lost: BTreeMap<String, Lost>,
+}
+
+/// Why a dataset that was live once cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) why: &'static str,
+    /// Whether it was read before by this process.
+    pub(super) was_served: bool,
 }
 
 const NO_TABLE: &str = "its live table is missing, empty or not ours";
@@ -54,18 +61,23 @@ const NO_ENTRY: &str = "its live table has no entry in tableswap_versions";
 pub(super) async fn live(
     conn: &mut Conn,
     known: &HashMap<String, Arc<Table>>,
-    lost_before: &BTreeMap<String, &'static str>,
+    lost_before: &BTreeMap<String, Lost>,
     floors: &Floors,
 ) -> Result<Found> {
     let mut found = Found::default();
     let Standings { standings, published } = standings(conn, known).await?;
     // What was live once is never taken for a dataset that does not exist.
     let once_live = published.iter().chain(known.keys()).chain(lost_before.keys());
-    found.lost.extend(once_live.map(|dataset| (dataset.clone(), NO_TABLE)));
+    let was_served = |dataset: &str| {
+        known.contains_key(dataset) || lost_before.get(dataset).is_some_and(|lost| lost.was_served)
+    };
+    let lost = |dataset: &str, why| Lost { why, was_served: was_served(dataset) };
+    found.lost.extend(once_live.map(|dataset| (dataset.clone(), lost(dataset, NO_TABLE))));
     for (dataset, version, mark) in standings {
         let Some(version) = version else { continue };
         let Some(mark) = mark else {
-            found.lost.insert(dataset, NO_ENTRY);
+            let why = lost(&dataset, NO_ENTRY);
+            found.lost.insert(dataset, why);
             continue;
         };
         let same = |table: &&Arc<Table>| table.live.version == version && table.mark == mark;
@@ -159,18 +171,10 @@ async fn read(conn: &mut Conn, dataset: &str) -> Result<Option<Arc<Table>>> {
         // In between another one may have become live.
         if let Some((_, proof)) = proof.filter(|(proved, _)| *proved == version) {
             let (live, swap, mark) = (Live::new(dataset, &entry), entry.swap, mark(&entry));
-            let content = content(dataset, &entry);
-            return Ok(Some(Arc::new(Table { live, swap, mark, content, proof })));
+            return Ok(Some(Arc::new(Table { content: live.content, live, swap, mark, proof })));
         }
     }
     Ok(None)
-}
-
-/// A number that no other version has: where a database was set back, another one can have this one's number.
-fn content(dataset: &str, entry: &Entry) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (dataset, entry.version, &entry.sha256, entry.started_at, entry.rows).hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Why a server that follows another must not be read from, although it answers. What it has may be old: that is seen

@@ -18,16 +18,16 @@ use futures_util::FutureExt;
 use mysql_async::{Conn, Opts, Pool};
 use prometheus::IntGauge;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tracing::{error, info, warn};
 
 use super::cache::Cache;
 use super::connect::{self, Address, timed_out};
-use super::look::{self, Floors};
+use super::look::{self, Floors, Lost};
 use super::queue::{Answer, Queue, Stalled};
 use super::select::{self, Selected};
 use crate::error::chain;
-use crate::{Error, Live, Metrics, Result, Settings};
+use crate::{Error, Live, Metrics, Result, Settings, clock};
 
 /// How often the live versions are looked at: twice within the time that a publication waits for its readers.
 const LOOK_EVERY: Duration = Duration::from_millis(crate::FOLLOW_MS / 2);
@@ -71,7 +71,7 @@ pub(super) enum Failure {
 pub(super) struct Seen {
     pub(super) live: HashMap<String, Arc<Table>>,
     /// Datasets that were live once and cannot be read, each with the reason.
-    pub(super) lost: BTreeMap<String, &'static str>,
+    pub(super) lost: BTreeMap<String, Lost>,
     pub(super) error: Option<String>,
     /// Why the server is not to be read from, although it answers.
     pub(super) unfit: Option<String>,
@@ -90,7 +90,9 @@ pub(super) struct Node {
     seen: ArcSwap<Seen>,
     /// When the last look began that was answered, in milliseconds since the start.
     looked_at: AtomicU64,
-    start: Instant,
+    start: Duration,
+    /// Whether there was a first poll.
+    polled: watch::Sender<bool>,
     /// A look-up was not answered since the last look.
     is_suspect: AtomicBool,
     /// When something went into the log, in milliseconds since the start.
@@ -136,7 +138,8 @@ impl Node {
             timeout,
             seen: ArcSwap::from_pointee(seen),
             looked_at: AtomicU64::new(0),
-            start: Instant::now(),
+            start: clock::now(),
+            polled: watch::Sender::default(),
             is_suspect: AtomicBool::new(false),
             complained_at: AtomicU64::new(0),
             watch: Mutex::default(),
@@ -161,14 +164,23 @@ impl Node {
         seen.error.as_deref().or(seen.unfit.as_deref()).or(suspect)
     }
 
-    /// Whether no other version was live 100 ms ago than the one that is known.
-    pub(super) fn is_fresh(&self, seen: &Seen) -> bool {
-        let since = self.millis().saturating_sub(self.looked_at.load(Ordering::Relaxed));
-        since < crate::FOLLOW_MS && seen.error.is_none()
+    /// What was seen, if no other version was live 100 ms ago. The time is read first: what is read after it is at least
+    /// as new.
+    pub(super) fn fresh(&self) -> Option<arc_swap::Guard<Arc<Seen>>> {
+        let looked_at = self.looked_at.load(Ordering::Acquire);
+        let seen = self.seen();
+        let since = self.millis().saturating_sub(looked_at);
+        (since < crate::FOLLOW_MS && seen.error.is_none()).then_some(seen)
     }
 
+    pub(super) async fn first_poll(&self) {
+        // The sender lives as long as this does.
+        let _ = self.polled.subscribe().wait_for(|polled| *polled).await;
+    }
+
+    /// Since the start; it goes on while the machine is suspended.
     fn millis(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from((clock::now().saturating_sub(self.start)).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -249,7 +261,7 @@ impl Node {
                     self.complain(&text);
                 }
                 Err(match error {
-                    Error::Unavailable(_) => Failure::Away(text.into()),
+                    Error::Unavailable(_) | Error::Refused { .. } => Failure::Away(text.into()),
                     _ => Failure::Other(text.into()),
                 })
             }
@@ -324,9 +336,16 @@ impl Node {
         let wait = if is_patient { self.timeout } else { self.timeout.min(KNOCK_WAIT) };
         let looked = tokio::time::timeout(wait, self.look(watch, &seen, check)).await;
         let looked = looked.unwrap_or_else(|elapsed| Err(timed_out(elapsed)));
+        let renewed = self.take(&seen, looked, watch, began);
+        self.polled.send_replace(true);
+        renewed
+    }
+
+    /// Takes note of what a look found.
+    fn take(&self, seen: &Seen, looked: Result<Seen>, watch: &mut Option<Conn>, began: u64) -> Result<()> {
         match looked {
             Ok(found) => {
-                self.tell(&seen, &found);
+                self.tell(seen, &found);
                 let same = |(name, table): (&String, &Arc<Table>)| {
                     seen.live.get(name).is_some_and(|before| Arc::ptr_eq(before, table))
                 };
@@ -339,7 +358,7 @@ impl Node {
                 if let Some(cache) = &self.cache {
                     self.metrics.cache_bytes.set(i64::try_from(cache.bytes()).unwrap_or(i64::MAX));
                 }
-                self.looked_at.store(began, Ordering::Relaxed);
+                self.looked_at.store(began, Ordering::Release);
                 self.is_suspect.store(false, Ordering::Relaxed);
                 Ok(())
             }
@@ -349,7 +368,7 @@ impl Node {
                 if seen.error.as_ref() != Some(&text) {
                     error!(error = text, database = self.name, "cannot follow the live versions");
                 }
-                self.seen.store(Arc::new(Seen { error: Some(text), ..Seen::clone(&seen) }));
+                self.seen.store(Arc::new(Seen { error: Some(text), ..Seen::clone(seen) }));
                 self.give_up();
                 Err(error)
             }
@@ -387,9 +406,9 @@ impl Node {
                 info!(dataset = name, version, rows, database = self.name, "reads a new live version");
             }
         }
-        for (dataset, why) in &after.lost {
-            if before.lost.get(dataset) != Some(why) {
-                error!(dataset, why, database = self.name, "the live version cannot be read");
+        for (dataset, lost) in &after.lost {
+            if before.lost.get(dataset) != Some(lost) {
+                error!(dataset, why = lost.why, database = self.name, "the live version cannot be read");
             }
         }
         if before.error.is_some() {

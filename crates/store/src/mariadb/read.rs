@@ -13,11 +13,14 @@ use futures_util::future::join_all;
 
 use super::cache::{Cache, Kept};
 use super::connect::Address;
-use super::look::Floors;
+use super::look::{Floors, Lost};
 use super::node::{Failure, Node, Shared, Table};
 use crate::error::chain;
 use crate::reader::Servers;
-use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings};
+use crate::{
+    Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings, StoreHealth, Unwell,
+    VersionId,
+};
 
 /// How often a look-up is tried: again after a swap, and again on another server; but no more than twice as long as one
 /// may take.
@@ -72,8 +75,22 @@ impl Reader {
         newest.into_values().map(|table| table.live.clone()).collect()
     }
 
+    pub(crate) async fn first_poll(&self) {
+        self.primary.first_poll().await;
+    }
+
+    pub(crate) fn health(&self) -> StoreHealth {
+        let seen = self.primary.seen();
+        let unwell = |(dataset, lost): (&String, &Lost)| Unwell {
+            dataset: dataset.clone(),
+            why: lost.why.to_owned(),
+            was_served: lost.was_served,
+        };
+        StoreHealth { error: self.check().err(), unwell: seen.lost.iter().map(unwell).collect() }
+    }
+
     /// Whether any server can be read from.
-    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+    fn check(&self) -> std::result::Result<(), String> {
         let is_well = |node: &Arc<Node>| self.check_node(node).is_ok();
         if self.replicas.iter().any(is_well) { Ok(()) } else { self.check_node(&self.primary) }
     }
@@ -94,16 +111,16 @@ impl Reader {
         })
     }
 
-    pub(crate) fn current(&self, dataset: &str) -> Option<u32> {
-        self.fresh(dataset).map(|table| table.live.version)
+    pub(crate) fn current(&self, dataset: &str) -> Option<VersionId> {
+        self.fresh(dataset).map(|table| table.live.id())
     }
 
     /// The live table of a server that could be asked, where it is known that no other was live there 100 ms ago.
     fn fresh(&self, dataset: &str) -> Option<Arc<Table>> {
         self.nodes().find_map(|node| {
-            let seen = node.seen();
+            let seen = node.fresh()?;
             let table = seen.live.get(dataset).filter(|table| !self.is_behind(table))?;
-            (node.is_fresh(&seen) && node.trouble(&seen).is_none()).then(|| table.clone())
+            node.trouble(&seen).is_none().then(|| table.clone())
         })
     }
 
@@ -115,7 +132,7 @@ impl Reader {
     pub(crate) fn look_up_one(self: &Arc<Self>, dataset: &str, key: &str) -> Looked {
         if let Some(cache) = &self.cache {
             if let Some(table) = self.fresh(dataset) {
-                let found = |row| Looked::Now(Ok(Some(Found { version: table.live.version, row })));
+                let found = |row| Looked::Now(Ok(Some(Found { version: table.live.id(), row })));
                 let Some(key) = table.live.schema.parse_key(key) else { return found(None) };
                 if let Some(Kept(row)) = cache.get(table.content, &key) {
                     self.metrics.cache_hits.inc();
@@ -153,7 +170,7 @@ impl Reader {
                     .for_each(|(place, _)| answer(place, Err(Error::Unavailable(why.clone().into()))));
             }
         };
-        let found = |row| Ok(Some(Found { version: table.live.version, row }));
+        let found = |row| Ok(Some(Found { version: table.live.id(), row }));
         let (mut places, mut keys) =
             (Vec::with_capacity(questions.len()), Vec::with_capacity(questions.len()));
         for (place, question) in of_dataset {
@@ -189,7 +206,7 @@ impl Reader {
     /// Asks for one key, until there is an answer or no sense in another try.
     async fn ask(&self, question: &Question, mut tries: Tries) -> Outcome {
         while let Some((node, table)) = self.choose(&question.dataset, &tries)? {
-            let version = table.live.version;
+            let version = table.live.id();
             let Some(key) = table.live.schema.parse_key(&question.key) else {
                 return Ok(Some(Found { version, row: None }));
             };
@@ -205,7 +222,7 @@ impl Reader {
     pub(crate) async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
         let mut tries = Tries::default();
         while let Some((node, table)) = self.choose(dataset, &tries)? {
-            let version = table.live.version;
+            let version = table.live.id();
             let keys: Vec<_> = keys.iter().map(|key| table.live.schema.parse_key(key)).collect();
             let mut different: Vec<KeyBytes> = keys.iter().flatten().cloned().collect();
             different.sort_unstable();
@@ -254,7 +271,7 @@ impl Reader {
                 self.primary.complain(BEHIND);
                 Err(Error::Unavailable(BEHIND.into()))
             }
-            None => match self.nodes().find_map(|node| node.seen().lost.get(dataset).copied()) {
+            None => match self.nodes().find_map(|node| node.seen().lost.get(dataset).map(|lost| lost.why)) {
                 Some(why) => Err(Error::Unavailable(why.into())),
                 None => Ok(None),
             },

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
@@ -20,6 +21,8 @@ pub(crate) const ITEMS: &str = r#"
       { name = "stock", type = "integer" },
       { name = "until", type = "date", optional = true },
     ]"#;
+
+static FILES: AtomicU64 = AtomicU64::new(1);
 
 /// A store, and what keeps it alive.
 pub(crate) struct Fixture {
@@ -46,6 +49,11 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let store = open(&format!("embedded:{}", dir.path().display()));
         Self { store, dataset: dataset(ITEMS), dir: Some(dir), database: None }
+    }
+
+    /// Another dataset in the same directory.
+    pub(crate) fn beside(other: &Self, toml: &str) -> Self {
+        Self { store: other.store.clone(), dataset: dataset(toml), dir: None, database: None }
     }
 
     pub(crate) fn mariadb() -> Self {
@@ -86,7 +94,8 @@ impl Fixture {
         NewVersion {
             schema: self.dataset.schema.clone(),
             definition_hash: self.dataset.definition_hash(),
-            sha256: "0".repeat(64),
+            // Each file of a test has content of its own.
+            sha256: format!("{:064x}", FILES.fetch_add(1, Ordering::Relaxed)),
             bytes: 10,
             rows: 1,
             source: "a test".into(),
@@ -109,6 +118,15 @@ impl Fixture {
         staging.verify(counts(rows.len())).await.unwrap().publish(|| true).await.unwrap()
     }
 
+    /// Publishes a version whose file had these bytes.
+    pub(crate) async fn publish_as(&self, sha256: &str, rows: &[&str]) -> Published {
+        let publisher = self.store.publisher(&self.dataset).await.unwrap();
+        let new = NewVersion { sha256: sha256.to_owned(), ..self.new_version() };
+        let mut staging = publisher.stage(new).await.unwrap();
+        fill(&mut staging, batch(&self.dataset.schema, rows)).await.unwrap();
+        staging.verify(counts(rows.len())).await.unwrap().publish(|| true).await.unwrap()
+    }
+
     /// Each version with its state, newest first.
     pub(crate) async fn states(&self) -> Vec<(u32, State)> {
         let versions = self.store.versions(self.name()).await.unwrap();
@@ -124,7 +142,7 @@ impl Fixture {
         }
         let text = |row: Option<Bytes>| row.map_or("-".into(), |row| String::from_utf8(row.into()).unwrap());
         let rows: Vec<String> = found.rows.into_iter().map(text).collect();
-        format!("v{}: {}", found.version, rows.join(" "))
+        format!("v{}: {}", found.version.number, rows.join(" "))
     }
 
     /// A reader that knows the store.

@@ -45,7 +45,10 @@ async fn publish_many(fixture: &Fixture, version: u32) -> Vec<String> {
 fn stock(outcome: &Outcome) -> Option<(u32, String)> {
     let found = outcome.as_ref().unwrap().as_ref().unwrap();
     let row = String::from_utf8(found.row.clone()?.into()).unwrap();
-    Some((found.version, row.split("\"stock\":").nth(1).unwrap().split(',').next().unwrap().to_owned()))
+    Some((
+        found.version.number,
+        row.split("\"stock\":").nth(1).unwrap().split(',').next().unwrap().to_owned(),
+    ))
 }
 
 #[tokio::test(flavor = "multi_thread")]

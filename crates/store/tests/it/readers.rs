@@ -27,8 +27,9 @@ async fn read(reader: Reader, stop: Arc<AtomicBool>, answers: Arc<AtomicU64>) {
     let mut newest = 0;
     while !stop.load(Ordering::Relaxed) {
         let found = reader.look_up("items", &KEYS).await.unwrap().unwrap();
-        assert!(found.version >= newest, "went back from {newest} to {}", found.version);
-        newest = found.version;
+        let version = found.version.number;
+        assert!(version >= newest, "went back from {newest} to {version}");
+        newest = version;
         for (key, row) in KEYS.iter().zip(found.rows) {
             let row = String::from_utf8(row.unwrap().into()).unwrap();
             assert_eq!(row, format!(r#"{{"code":"{key}","stock":{newest},"until":null}}"#));

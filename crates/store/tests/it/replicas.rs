@@ -45,7 +45,7 @@ impl Replicated {
     }
 
     async fn version(&self) -> u32 {
-        one(&self.reader, "items", "a").await.unwrap().unwrap().version
+        one(&self.reader, "items", "a").await.unwrap().unwrap().version.number
     }
 
     /// How many statements a server has run.

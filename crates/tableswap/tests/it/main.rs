@@ -3,6 +3,7 @@
 
 mod commands;
 mod crashes;
+mod freshness;
 mod harness;
 mod quick_start;
 mod readers;
