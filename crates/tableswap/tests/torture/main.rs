@@ -38,6 +38,7 @@ mod power_cuts;
 mod recording;
 mod rounds;
 mod statements;
+mod system_calls;
 mod testbed;
 mod verdict;
 mod workers;
