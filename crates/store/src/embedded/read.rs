@@ -215,7 +215,7 @@ impl Reader {
         let dir = self.root.join(name);
         let known_live = known.as_ref().and_then(|known| known.live.clone());
         let found = match Stamp::of(&dir) {
-            Ok(None) if known.is_none() => return None,
+            Ok(None) if known.is_none() && !has_versions(&dir) => return None,
             Ok(None) => Err("its directory or its catalog was removed".to_owned()),
             Ok(Some(stamp)) => match known_live.as_ref().filter(|live| live.stamp == stamp) {
                 Some(live) => Ok(Opened::Live(live.clone())),
@@ -329,6 +329,11 @@ impl Reader {
         self.metrics.observe(start.elapsed(), count);
         Ok(Some(LookUp { version, rows }))
     }
+}
+
+/// Whether a directory without a catalog had one: it holds versions.
+fn has_versions(dir: &Path) -> bool {
+    snapshot::versions(dir).is_ok_and(|versions| !versions.is_empty())
 }
 
 fn micros(time: Duration) -> u64 {

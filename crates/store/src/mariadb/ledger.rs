@@ -54,13 +54,12 @@ const GONE_MAX: u32 = 1000;
 
 /// Makes the ledger, or brings it to this layout.
 pub(super) async fn create(conn: &mut Conn) -> Result<()> {
-    conn.query_drop(CREATE).await?;
     let newest = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
                   AND TABLE_NAME = 'tableswap_versions' AND COLUMN_NAME = 'live_swap'";
     if conn.query_first::<u64, _>(newest).await? == Some(0) {
+        conn.query_drop(CREATE).await?;
         conn.query_drop(UPGRADE).await?;
-        let live_swap =
-            "UPDATE tableswap_versions SET live_swap = swap_number WHERE published_at IS NOT NULL";
+        let live_swap = "UPDATE tableswap_versions SET live_swap = swap_number WHERE live_swap = 0";
         conn.query_drop(live_swap).await?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::connect::{in_time, in_time_of, is_lost, timed_out};
 use super::reservation::{self, lock_dataset};
-use super::session::{ConnectionId, Session, kill};
+use super::session::{ConnectionId, Session, count, kill};
 use super::staging::Staging;
 use super::turns::watch;
 use super::{Mariadb, ledger, lock, space, table};
@@ -395,6 +395,13 @@ impl Publisher {
         }
     }
 
+    /// How many of these connections the server still has.
+    pub(super) async fn count_connections(&self, connections: &[ConnectionId]) -> Result<usize> {
+        let mut conn = self.session.begin().await?;
+        let counted = in_time(count(conn.conn(), connections)).await;
+        conn.done(counted)
+    }
+
     /// Enters that a version failed and drops its table, which nothing must hold any more: what still loads it is
     /// ended. What cannot be done now is done by the next publisher.
     pub(super) async fn discard(&mut self, version: u32, reason: &str, connections: &[ConnectionId]) {
@@ -429,15 +436,16 @@ impl Publisher {
         written.and(conn.done(dropped))
     }
 
-    /// Drops versions that no longer stay, one at a time.
+    /// Drops versions that no longer stay, one at a time. Each is entered as dropped first, so that nobody goes back to a
+    /// version whose table is gone; a table that stays is an orphan, which the next publisher removes.
     pub(super) async fn prune(&mut self, keep_versions: u32) -> Result<()> {
         for version in self.ledger.expired(keep_versions) {
+            self.ledger.dropped(version);
+            self.write_ledger().await?;
             let mut conn = self.session.begin().await?;
             let dropped = table::drop(conn.conn(), &self.dataset.name, version);
             let dropped = in_time_of(DROP_TIMEOUT, dropped).await;
             conn.done(dropped)?;
-            self.ledger.dropped(version);
-            self.write_ledger().await?;
         }
         Ok(())
     }

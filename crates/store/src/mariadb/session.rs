@@ -63,6 +63,12 @@ pub(super) async fn kill(conn: &mut Conn, connections: &[ConnectionId]) -> Resul
     Ok(())
 }
 
+/// How many of these connections, which are this user's, the server still has.
+pub(super) async fn count(conn: &mut Conn, connections: &[ConnectionId]) -> Result<usize> {
+    let known: Vec<u32> = conn.query("SELECT ID FROM information_schema.PROCESSLIST").await?;
+    Ok(connections.iter().filter(|connection| known.contains(&connection.id)).count())
+}
+
 /// A connection with a heartbeat.
 #[derive(Debug)]
 pub(super) struct Session {

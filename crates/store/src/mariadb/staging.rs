@@ -1,7 +1,7 @@
 //! A version on its way into MariaDB: its table is loaded over several connections, verified and made live.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataset::Schema;
 use tokio::task::JoinSet;
@@ -19,6 +19,9 @@ use crate::{Error, FOLLOW_MS, Published, Result};
 
 /// How often it is seen during a load whether the lock is still held.
 const LOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the server is asked whether it still has the connections of a load.
+const LANES_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A version whose table is being loaded.
 #[derive(Debug)]
@@ -69,9 +72,10 @@ impl Staging {
     }
 
     /// Waits until all lanes have loaded their rows, and returns how many rows are there. Meanwhile it makes sure that
-    /// the lock is still held.
+    /// the lock is still held, and that the server knows the lanes: one whose connection was lost without a word would
+    /// wait for its answer for hours.
     async fn monitor(&self, mut lanes: JoinSet<Result<u64>>) -> Result<u64> {
-        let mut rows = 0;
+        let (mut rows, mut missing, mut last_check) = (0, 0, Instant::now());
         loop {
             match tokio::time::timeout(LOCK_INTERVAL, lanes.join_next()).await {
                 Ok(Some(loaded)) => rows += loaded??,
@@ -79,6 +83,16 @@ impl Staging {
                 Err(_) if self.publisher.is_lock_lost() => {
                     let name = &self.publisher.dataset.name;
                     return Err(Error::lock_lost(name, "its connection to the database broke"));
+                }
+                Err(_) if last_check.elapsed() >= LANES_INTERVAL => {
+                    let known = self.publisher.count_connections(&self.connections).await?;
+                    // One that has just ended is joined before the next check.
+                    missing = if known < lanes.len() { missing + 1 } else { 0 };
+                    if missing > 1 {
+                        let why = "the server has lost a connection over which rows are loaded";
+                        return Err(Error::Unavailable(why.into()));
+                    }
+                    last_check = Instant::now();
                 }
                 Err(_) => {}
             }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -100,14 +100,11 @@ async fn p3_a_live_file_that_was_cut_is_refused_and_never_mapped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p8_a_damaged_version_is_not_activated_and_marked() {
-    let harms: [(&str, fn(PathBuf)); 3] = [
-        ("cut", |path| cut(&path, 2)),
-        ("flipped", |path| flip(&path)),
-        ("removed", |path| fs::remove_file(path).unwrap()),
-    ];
+    let harms: [(&str, Harm); 3] =
+        [("cut", |path| cut(path, 2)), ("flipped", flip), ("removed", |path| fs::remove_file(path).unwrap())];
     for (harm, act) in harms {
         let (items, _others) = two_datasets().await;
-        act(items.dir().join("v1.lmdb"));
+        act(&items.dir().join("v1.lmdb"));
         let refused = items.store.publisher(&items.dataset).await.unwrap().activate(1).await.unwrap_err();
         if harm == "removed" {
             // A version without a file counts as dropped.

@@ -200,9 +200,11 @@ pub(crate) fn running_loads(port: u16) -> Vec<(String, String)> {
     let json = json(answer.as_ref().ok());
     let loads = json["loads"].as_array().cloned().unwrap_or_default();
     let text = |load: &Json, name: &str| load[name].as_str().unwrap_or_default().to_owned();
-    // A load has begun, in the order of versions, once it has its number.
-    let running = loads.iter().filter(|load| load["phase"] != "ended" && load["version"].is_number());
-    running.map(|load| (text(load, "id"), text(load, "phase"))).collect()
+    let running = loads.iter().filter(|load| load["phase"] != "ended");
+    // A load has its place in the order of versions from when it has its number.
+    let phase =
+        |load: &Json| if load["version"].is_null() { "beginning".to_owned() } else { text(load, "phase") };
+    running.map(|load| (text(load, "id"), phase(load))).collect()
 }
 
 /// `published`, `failed` and so on, of a load that has ended.
