@@ -83,7 +83,7 @@ fn server(tls: Option<(PathBuf, PathBuf)>) -> io::Result<(actix_web::dev::Server
     let listener = service::bind(([127, 0, 0, 1], 0).into())?;
     let port = listener.local_addr()?.port();
     let metrics = HttpMetrics::register(&registry).unwrap();
-    let health = Health::new(Arc::new(|| Box::pin(std::future::ready(Ok(())))));
+    let health = Health::new(Arc::new(|| Box::pin(std::future::ready(Ok(Vec::new())))));
     let asked = health.clone();
     let server = HttpServer::new(move || {
         let recorder = Recorder::new(&metrics, &Traces::default());
