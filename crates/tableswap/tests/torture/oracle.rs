@@ -113,7 +113,9 @@ impl Oracle<'_> {
     /// The list of versions names one live version: the one that readers see.
     pub(crate) fn check_listing(&mut self) -> Option<Listing> {
         let live = self.observe("at the end").map(|(version, _)| version);
-        let agrees = |listing: &Listing| listing.live == live && states(listing, &["live"]).len() == 1;
+        let agrees = |listing: &Listing| {
+            listing.live == live && states(listing, &["live"]) == live.into_iter().collect()
+        };
         if !comes(SETTLED_WITHIN, || self.witness.listing().is_ok_and(|listing| agrees(&listing))) {
             let listed = self.witness.listing();
             self.report("P3 the ledger does not settle", format!("live is {live:?}, listed is {listed:?}"));

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -211,7 +212,10 @@ fn run(case: &Case, seed: u64, findings: &Findings) {
         FaultPoint { contains: shape.clone(), occurrence: *occurrence, fault: *fault, partition: *partition };
     proxy.arm(point);
     let order = order(&bed, *operation);
-    let answer = thread::scope(|scope| {
+    let since = oracle.seen.len();
+    let is_over = AtomicBool::new(false);
+    let (answer, observed) = thread::scope(|scope| {
+        let observer = scope.spawn(|| watch(&bed, &api, &is_over));
         let asked = scope.spawn(|| struck_one.try_order(&order));
         if proxy.wait_until_struck(STRUCK_WITHIN).is_none() {
             oracle.report("the fault did not strike", "");
@@ -229,9 +233,11 @@ fn run(case: &Case, seed: u64, findings: &Findings) {
         oracle.findings.tell(format!("{}: answered {}", oracle.case, told(&answer)));
         let live = oracle.observe("answered");
         check_order(&oracle, &order, was_live, last.as_ref(), live);
-        answer
+        is_over.store(true, Ordering::Relaxed);
+        (answer, observer.join().unwrap())
     });
-    oracle.check_answer(&struck_one, &order, &answer, 1);
+    oracle.seen.extend(observed);
+    oracle.check_answer(&struck_one, &order, &answer, since);
     if let Some(listing) = oracle.check_listing() {
         oracle.check_kept(&listing);
     }
@@ -245,6 +251,18 @@ fn run(case: &Case, seed: u64, findings: &Findings) {
         ("the other", &other),
         ("the api", &api),
     ]);
+}
+
+/// All that an api sees live: a version may come and go between two looks at the database, but each stays at least for
+/// as long as a publication waits for its readers.
+fn watch(bed: &Testbed, api: &Running, is_over: &AtomicBool) -> BTreeSet<(u32, u32)> {
+    let mut seen = BTreeSet::new();
+    let before = api.look_up(&bed.editions, 0).ok();
+    while !is_over.load(Ordering::Relaxed) {
+        seen.extend(api.look_up(&bed.editions, 0).ok().filter(|live| Some(*live) != before));
+        thread::sleep(Duration::from_millis(15));
+    }
+    seen
 }
 
 /// The other updater acts, and its successes hold at once. Gives the last order that succeeded.
