@@ -81,7 +81,7 @@ database:
 	@test -x /usr/sbin/mariadbd -a -x /usr/bin/mariadb || $(MAKE) install PACKAGES="mariadb-server-core mariadb-client-core"
 
 tools: database target/tools/usr/bin/promtool
-	@command -v curl gzip git > /dev/null || $(MAKE) install PACKAGES="curl gzip git"
+	@command -v curl gzip git strace > /dev/null || $(MAKE) install PACKAGES="curl gzip git strace"
 
 # Unpacked and not installed, because the package would start a Prometheus.
 target/tools/usr/bin/promtool:

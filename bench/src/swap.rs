@@ -55,9 +55,10 @@ pub(crate) fn run(arguments: &Swap) -> anyhow::Result<()> {
     files.iter().try_for_each(|file| site.load(file))?;
     lines.insert("mariadb, idle", site.gaps(SWAPS)?);
     lines.insert("mariadb, behind a slow reader", site.behind_a_slow_reader(&database)?);
+    let blocked = site.readers_of_a_blocked_swap(&wrk, &draws, &database)?;
     let readers = site.readers_of_a_load(&wrk, &draws, &files[1])?;
     let machine = Machine::look(&wrk.version, Some(server.execute("SELECT VERSION()")));
-    let report = report(arguments, &machine, &lines, &readers);
+    let report = report(arguments, &machine, &lines, &readers, &blocked);
     arguments.places.publish("swap", &report)
 }
 
@@ -139,18 +140,54 @@ impl Site {
         })
     }
 
+    fn window(&self, wrk: &Wrk, draws: &Path) -> anyhow::Result<Measured> {
+        wrk.run(&Load {
+            port: self.api,
+            connections: CONNECTIONS,
+            seconds: WINDOW_SECONDS,
+            draws,
+            part: (0, 2_000_000),
+            header: None,
+        })
+    }
+
+    /// Readers while a swap is tried again and again behind a statement that reads the live table.
+    fn readers_of_a_blocked_swap(
+        &self,
+        wrk: &Wrk,
+        draws: &Path,
+        database: &Database,
+    ) -> anyhow::Result<Vec<Measured>> {
+        let mut windows = Vec::new();
+        for version in [2, 1] {
+            let slow = {
+                let database = database.clone();
+                thread::spawn(move || {
+                    database.execute(&format!("SELECT SLEEP({SLOW_SECONDS}) FROM promotions LIMIT 1"))
+                })
+            };
+            sleep(Duration::from_millis(300));
+            thread::scope(|scope| {
+                let path = format!("/datasets/promotions/versions/{version}/activate");
+                let swap = scope.spawn(move || {
+                    http::send_with_patience("POST", self.updater, &path, Duration::from_secs(90))
+                });
+                sleep(Duration::from_millis(100));
+                windows.push(self.window(wrk, draws)?);
+                windows.push(self.window(wrk, draws)?);
+                ensure!(!swap.is_finished(), "the swap did not wait");
+                let swapped = swap.join().map_err(|_| anyhow::anyhow!("the swap failed"))?;
+                ensure!(swapped? == 200, "the swap to version {version} failed");
+                Ok(())
+            })?;
+            slow.join().map_err(|_| anyhow::anyhow!("the slow reader failed"))?;
+        }
+        Ok(windows)
+    }
+
     /// Throughput and times of readers before, during and after a load.
     fn readers_of_a_load(&self, wrk: &Wrk, draws: &Path, file: &str) -> anyhow::Result<[Vec<Measured>; 3]> {
-        let window = || {
-            wrk.run(&Load {
-                port: self.api,
-                connections: CONNECTIONS,
-                seconds: WINDOW_SECONDS,
-                draws,
-                part: (0, 2_000_000),
-                header: None,
-            })
-        };
+        let window = || self.window(wrk, draws);
         let some = || (0..5).map(|_| window()).collect::<anyhow::Result<Vec<_>>>();
         some()?;
         let before = some()?;
@@ -197,6 +234,7 @@ fn report(
     machine: &Machine,
     gaps: &BTreeMap<&str, Gaps>,
     [before, during, after]: &[Vec<Measured>; 3],
+    blocked: &[Measured],
 ) -> String {
     let Machine { date, cpu, cores, memory_gib, kernel, mariadb, wrk } = machine;
     let mut text = format!(
@@ -221,7 +259,13 @@ fn report(
     let figure = |of: &[Measured], figure: fn(&Measured) -> f64| {
         median(of.iter().map(figure).collect()).unwrap_or_default()
     };
-    for (name, windows) in [("before a load", before), ("during a load", during), ("after it", after)] {
+    let rows: [(&str, &[Measured]); 4] = [
+        ("before a load", before),
+        ("during a load", during),
+        ("after it", after),
+        ("while a swap waits", blocked),
+    ];
+    for (name, windows) in rows {
         let (requests, p99) = (figure(windows, Measured::throughput), figure(windows, |it| it.p99));
         let (requests_before, p99_before) =
             (figure(before, Measured::throughput), figure(before, |it| it.p99));

@@ -74,6 +74,10 @@ fn report(answer: &Json) -> Result<ExitCode, Error> {
 /// Shows what the updater says against the file.
 fn refused(problem: &Json, servers: &Servers) -> Result<ExitCode, Error> {
     let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+    if text(&problem["type"]).ends_with(":outcome-unknown") {
+        complain(format_args!("the outcome is not known yet: {}", text(&problem["detail"])));
+        return Ok(ExitCode::FAILURE);
+    }
     complain(format_args!("nothing was published: {}", text(&problem["detail"])));
     for row in problem["rejects"].as_array().into_iter().flatten() {
         let line = row["line"].as_u64().unwrap_or(0);
