@@ -279,14 +279,9 @@ impl Ledger {
         self.get(version).is_some_and(may_go)
     }
 
-    /// Whether the rows of a version that is not live are to stay.
+    /// Whether the rows of a version that is not live are to stay, so that it can be activated.
     pub(crate) fn stays(&self, version: u32) -> bool {
         self.get(version).is_some_and(|entry| matches!(entry.state, State::Kept | State::Withdrawn))
-    }
-
-    /// Whether the version can be made live.
-    pub(crate) fn can_activate(&self, version: u32) -> bool {
-        self.stays(version)
     }
 
     /// The versions that no longer stay when `keep` previous ones do: those that were live most recently stay, and a

@@ -250,6 +250,7 @@ mod tests {
         let mut another = connect(&proxy);
         another.write_all(b"a").unwrap();
         listener.accept().unwrap().0.read_exact(&mut [0]).unwrap();
+        upstream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         proxy.set(Fault::None);
         assert_eq!(upstream.read(&mut [0; 9]).unwrap(), 0);
     }

@@ -158,7 +158,7 @@ impl Publisher {
             let why = "it was found damaged before".to_owned();
             return Err(Error::Damaged { dataset, version, why });
         }
-        if Some(version) != before && !self.ledger.can_activate(version) {
+        if Some(version) != before && !self.ledger.stays(version) {
             return Err(Error::NoSuchVersion { dataset, version });
         }
         let swapped = tokio::task::spawn_blocking(move || {

@@ -259,7 +259,7 @@ impl Publisher {
         if Some(version) != before {
             let mut conn = self.session.begin().await?;
             let readable = in_time(table::is_readable(conn.conn(), &self.dataset.name, version)).await;
-            if !conn.done(readable)? || !self.ledger.can_activate(version) {
+            if !conn.done(readable)? || !self.ledger.stays(version) {
                 let dataset = self.dataset.name.clone();
                 self.release().await;
                 return Err(Error::NoSuchVersion { dataset, version });

@@ -24,7 +24,8 @@ async fn a_user_who_may_only_select_can_read() {
     let reader = open(&url).reader();
     until(|| reader.check().is_ok()).await;
     assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
-    let refused = open(&url).publisher(&fixture.dataset).await.unwrap_err();
+    let publisher = open(&url).publisher(&fixture.dataset).await.unwrap();
+    let refused = publisher.stage(fixture.new_version()).await.unwrap_err();
     assert!(chain(&refused).contains("denied"), "{}", chain(&refused));
 }
 
@@ -330,7 +331,8 @@ async fn p9_a_database_that_refuses_or_is_read_only_is_reported_and_left_alone()
     insta::assert_snapshot!(refused, @"the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration");
     server.set_global("local_infile", "1");
     server.set_global("read_only", "1");
-    let refused = fixture.store.publisher(&fixture.dataset).await.unwrap_err();
+    let publisher = fixture.store.publisher(&fixture.dataset).await.unwrap();
+    let refused = publisher.stage(fixture.new_version()).await.unwrap_err();
     assert!(chain(&refused).contains("read-only"), "{}", chain(&refused));
     server.set_global("read_only", "0");
     fixture.publish(&["a;3;"]).await;
