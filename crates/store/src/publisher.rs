@@ -13,7 +13,7 @@ use crate::embedded;
 use crate::ledger::Ledger;
 use crate::mariadb;
 use crate::version::{Counts, Entry, NewVersion};
-use crate::{Error, Result};
+use crate::{Error, Manners, Result};
 
 /// Rows of the live version in key order, in the form of its schema, to compare with.
 pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
@@ -88,6 +88,14 @@ impl Reservation {
         match self {
             Self::Embedded(reservation) => reservation.version(),
             Self::Mariadb(reservation) => reservation.version(),
+        }
+    }
+
+    /// How its load gives way to readers, where it is known whether there are any.
+    pub fn manners(&self) -> Option<&Manners> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Mariadb(reservation) => Some(reservation.manners()),
         }
     }
 

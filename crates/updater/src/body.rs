@@ -6,13 +6,18 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
+use store::Manners;
 use tokio::sync::mpsc;
 
 /// So many pieces may wait between the connection and the load.
 const PIECES_WAITING: usize = 32;
+
+/// A rest that is shorter is put off.
+const REST_MIN: Duration = Duration::from_millis(2);
 
 /// Makes the two ends.
 pub(crate) fn channel() -> (BodySender, Body) {
@@ -58,6 +63,27 @@ impl BodySender {
 pub(crate) struct Body {
     receiver: mpsc::Receiver<Part>,
     ended: bool,
+}
+
+impl Body {
+    /// Gives the bytes out with rests, for as long as there are readers: what is done with them in between is work.
+    pub(crate) fn with_rests(
+        self,
+        manners: Option<Manners>,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Unpin {
+        let start = (self, Instant::now(), Duration::ZERO);
+        Box::pin(stream::unfold(start, move |(mut body, since, mut rest)| {
+            let manners = manners.clone();
+            async move {
+                rest += manners.map_or(Duration::ZERO, |manners| manners.rest_after(since.elapsed()));
+                if rest >= REST_MIN {
+                    tokio::time::sleep(std::mem::take(&mut rest)).await;
+                }
+                let piece = body.next().await?;
+                Some((piece, (body, Instant::now(), rest)))
+            }
+        }))
+    }
 }
 
 impl Stream for Body {

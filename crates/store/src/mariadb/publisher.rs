@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 use dataset::Dataset;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::connect::{in_time, in_time_of, is_lost, timed_out};
-use super::reservation::{self, lock_dataset};
+use super::reservation::{self, Watched, lock_dataset};
 use super::session::{ConnectionId, Session, count, kill};
 use super::staging::Staging;
-use super::turns::watch;
 use super::{Mariadb, ledger, lock, space, table};
 use crate::error::chain;
 use crate::ledger::{Found, Ledger};
@@ -37,7 +35,8 @@ pub(super) const DROP_TIMEOUT: Duration = Duration::from_mins(1);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pauses between attempts to swap grow from the first to the last, so that readers behind a slow one hardly notice them.
-const SWAP_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Beginning with 100 ms look-ups kept 0.87 and 0.90 of their throughput in the first six seconds.
+const SWAP_PAUSE_MIN: Duration = Duration::from_millis(200);
 const SWAP_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often it is seen during a pause whether the version is still wanted.
 const WANTED_INTERVAL: Duration = Duration::from_millis(100);
@@ -51,9 +50,7 @@ pub struct Publisher {
     pub(super) ledger: Ledger,
     live: Option<u32>,
     reserved: Option<u32>,
-    pub(super) manners: Manners,
-    /// Looks for readers until the publisher is gone.
-    _watch: JoinSet<()>,
+    pub(super) watched: Watched,
 }
 
 /// How an attempt to swap ended.
@@ -74,7 +71,8 @@ impl Publisher {
         let ready = ready.await;
         conn.done(ready)?;
         lock_dataset(&session, &dataset.name, None, LOCK_WAIT_SECONDS).await?;
-        Self::recover(store, dataset, session, None).await
+        let watched = Watched::start(&store);
+        Self::recover(store, dataset, session, None, watched).await
     }
 
     /// Puts the ledger right and drops tables that no version needs any more. The session holds the lock.
@@ -83,13 +81,10 @@ impl Publisher {
         dataset: Arc<Dataset>,
         session: Session,
         reserved: Option<u32>,
+        watched: Watched,
     ) -> Result<Self> {
-        let manners = Manners::new(store.settings.load_share_percent);
-        let mut watching = JoinSet::new();
-        watching.spawn(watch(store.clone(), manners.clone()));
         let (ledger, live) = (Ledger::default(), None);
-        let mut publisher =
-            Self { store, dataset, session, ledger, live, reserved, manners, _watch: watching };
+        let mut publisher = Self { store, dataset, session, ledger, live, reserved, watched };
         let orphans = publisher.reload().await?;
         publisher.refuse_what_is_in_the_way().await?;
         publisher.rebuild().await?;
@@ -189,7 +184,7 @@ impl Publisher {
 
     /// How its load gives way to readers.
     pub fn manners(&self) -> &Manners {
-        &self.manners
+        &self.watched.manners
     }
 
     pub(super) fn is_lock_lost(&self) -> bool {

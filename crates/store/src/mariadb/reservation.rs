@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 
 use dataset::Dataset;
 use mysql_async::Conn;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::connect::in_time;
 use super::publisher::{Publisher, require_mariadb};
 use super::session::Session;
+use super::turns::watch;
 use super::{Mariadb, ledger, lock, table};
 use crate::ledger::Ledger;
 use crate::publisher::Ending;
 use crate::version::{NewLoad, State};
-use crate::{Entry, Error, Result};
+use crate::{Entry, Error, Manners, Result};
 
 /// How often the lock is tried while another publisher has it.
 const LOCK_INTERVAL: Duration = Duration::from_millis(100);
@@ -28,6 +30,23 @@ pub struct Reservation {
     dataset: Arc<Dataset>,
     version: u32,
     session: Session,
+    watched: Watched,
+}
+
+/// How a load gives way to readers; it is seen whether there are any for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) manners: Manners,
+    _watch: JoinSet<()>,
+}
+
+impl Watched {
+    pub(super) fn start(store: &Arc<Mariadb>) -> Self {
+        let manners = Manners::new(store.settings.load_share_percent);
+        let mut watching = JoinSet::new();
+        watching.spawn(watch(store.clone(), manners.clone()));
+        Self { manners, _watch: watching }
+    }
 }
 
 impl Reservation {
@@ -36,11 +55,16 @@ impl Reservation {
         let mut conn = session.begin().await?;
         let reserved = in_time(reserve(conn.conn(), dataset, load)).await;
         let version = conn.done(reserved)?;
-        Ok(Self { store, dataset: dataset.clone(), version, session })
+        let watched = Watched::start(&store);
+        Ok(Self { store, dataset: dataset.clone(), version, session, watched })
     }
 
     pub(crate) fn version(&self) -> u32 {
         self.version
+    }
+
+    pub(crate) fn manners(&self) -> &Manners {
+        &self.watched.manners
     }
 
     pub(crate) async fn lock(&mut self, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<()> {
@@ -61,8 +85,8 @@ impl Reservation {
     }
 
     pub(crate) async fn into_publisher(self) -> Result<Publisher> {
-        let Self { store, dataset, version, session } = self;
-        Publisher::recover(store, dataset, session, Some(version)).await
+        let Self { store, dataset, version, session, watched } = self;
+        Publisher::recover(store, dataset, session, Some(version), watched).await
     }
 
     pub(crate) async fn end(self, ending: Ending<'_>) -> Result<()> {

@@ -53,7 +53,7 @@ impl Staging {
         let table = table::name(&self.publisher.dataset.name, self.version);
         // They end with this one.
         let mut lanes = JoinSet::new();
-        let turns = Arc::new(Turns::new(self.publisher.manners.clone()));
+        let turns = Arc::new(Turns::new(self.publisher.watched.manners.clone()));
         for rows in ranges {
             let mut conn = self.publisher.store.connect().await?;
             self.connections.push(ConnectionId::of(&mut conn).await?);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use store::Error;
+use mysql_async::prelude::Queryable;
 use store::State::{Dropped, Kept, Live};
-use testkit::Database;
+use store::{Error, NewVersion, Settings};
+use testkit::{Database, MariaDb};
 
 use crate::fixture::{Fixture, batch, counts, dataset, fill, one, until};
 
@@ -179,4 +180,38 @@ async fn p9_a_user_without_the_right_to_drop_is_told_and_publishes_all_the_same(
     fixture.publish(&["a;2;"]).await;
     fixture.publish(&["a;3;"]).await;
     assert_eq!(fixture.states().await[..2], [(3, Live), (2, Kept)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_a_load_that_will_not_fit_is_refused_before_it_stages_anything() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let url = database(&fixture).url().parse().unwrap();
+    let settings = Settings { url, database_bytes_max: Some(100_000), ..Settings::default() };
+    let store = crate::fixture::open_with(&settings);
+    let large = NewVersion { rows: 1_000_000, ..fixture.new_version() };
+    let refused = store.publisher(&fixture.dataset).await.unwrap().stage(large).await.unwrap_err();
+    assert!(matches!(refused, Error::NoSpace(_)), "{refused:?}");
+    assert_eq!(database(&fixture).execute("SHOW TABLES"), "items\ntableswap_versions");
+    assert_eq!(fixture.states().await, [(1, Live)]);
+    fixture.publish(&["a;2;"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_connections_of_others_are_not_killed_after_a_restart_of_the_database() {
+    let server = MariaDb::start();
+    let fixture = Fixture::on(&server);
+    fixture.publish(&["a;1;"]).await;
+    let staging = fixture.stage(&["a;2;"]).await;
+    server.restart();
+    // Connections are numbered from the beginning again.
+    let mut others = Vec::new();
+    for _ in 0..40 {
+        others.push(mysql_async::Conn::from_url(database(&fixture).url()).await.unwrap());
+    }
+    staging.abort("a test").await.unwrap();
+    for other in &mut others {
+        other.ping().await.unwrap();
+    }
+    fixture.publish(&["a;3;"]).await;
 }

@@ -136,3 +136,47 @@ fn connections(site: &Site) -> Vec<String> {
     ));
     listed.lines().map(str::to_owned).collect()
 }
+
+#[test]
+fn p4_a_publisher_that_stands_still_keeps_others_out_for_less_than_40_seconds() {
+    let site = Site::new(crate::harness::Backend::Mariadb);
+    let first = site.updater();
+    assert_eq!(site.upload(promotions_csv(100, edition(3, 1)).as_bytes()).status, 200);
+    let second = Site {
+        updater_port: testkit::free_port(),
+        api_port: 0,
+        dir: tempfile::tempdir().unwrap(),
+        database: site.database.clone(),
+    };
+    let _second = second.updater();
+    let large = promotions_csv(400_000, edition(3, 2));
+    std::thread::scope(|scope| {
+        let paused = scope.spawn(|| {
+            let length = [("content-length", &*large.len().to_string())];
+            let head = http::head("PUT", "/datasets/promotions", site.updater_port, &length);
+            let mut stream = http::connect(site.updater_port).unwrap();
+            stream.set_read_timeout(Some(Duration::from_mins(2))).unwrap();
+            std::io::Write::write_all(&mut stream, &[head.as_bytes(), large.as_bytes()].concat()).unwrap();
+            http::read_response(&mut std::io::BufReader::new(stream), false).unwrap()
+        });
+        until(|| http::get(site.updater_port, "/loads").text().contains("\"phase\":\"staging\""));
+        first.pause();
+        assert_eq!(http::get(second.updater_port, "/loads").status, 200);
+        let start = std::time::Instant::now();
+        let file = promotions_csv(100, edition(3, 3));
+        let mut stream = http::connect(second.updater_port).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        let length = [("content-length", &*file.len().to_string())];
+        let head = http::head("PUT", "/datasets/promotions?force=true", second.updater_port, &length);
+        std::io::Write::write_all(&mut stream, &[head.as_bytes(), file.as_bytes()].concat()).unwrap();
+        let answer = http::read_response(&mut std::io::BufReader::new(stream), false).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+        // It must have had the lock, or this test says nothing.
+        assert!(start.elapsed() > Duration::from_secs(5), "{:?}", start.elapsed());
+        first.resume();
+        let late = paused.join().unwrap();
+        assert_eq!(late.status, 503, "{}", late.text());
+    });
+    assert_eq!(site.live(), Some(3));
+}
