@@ -32,7 +32,7 @@ use crate::ledger::Ledger;
 use crate::publisher::LiveRows;
 use crate::version::NewLoad;
 use crate::{Entry, Error, Metrics, Result};
-use catalog::Catalog;
+use catalog::{Catalog, FileFacts};
 pub use publisher::{Publisher, Staged, Staging};
 pub use read::Reader;
 use reservation::Place;
@@ -134,18 +134,18 @@ impl Embedded {
     /// is damaged is marked, so that nobody goes back to it.
     pub(crate) async fn scrub(&self, dataset: &Arc<Dataset>, stop: Arc<AtomicBool>) -> Result<Vec<Error>> {
         let dir = self.root.join(&dataset.name);
-        let name = dataset.name.clone();
-        let damaged = tokio::task::spawn_blocking(move || scrub(&dir, &name, &stop)).await??;
+        let damaged = tokio::task::spawn_blocking(move || scrub(&dir, &stop)).await??;
         let gauge = self.metrics.damaged_versions.with_label_values(&[&dataset.name]);
         gauge.set(i64::try_from(damaged.len()).unwrap_or(i64::MAX));
-        for error in &damaged {
-            if let Error::Damaged { version, why, .. } = error
-                && let Ok(mut publisher) = self.publisher(dataset).await
-            {
-                publisher.mark_damaged(*version, why)?;
+        if !damaged.is_empty()
+            && let Ok(mut publisher) = self.publisher(dataset).await
+        {
+            for (version, facts, why) in &damaged {
+                publisher.mark_scrubbed(*version, *facts, why)?;
             }
         }
-        Ok(damaged)
+        let error = |(version, _, why)| Error::Damaged { dataset: dataset.name.clone(), version, why };
+        Ok(damaged.into_iter().map(error).collect())
     }
 
     pub(crate) fn reader(&self) -> Arc<Reader> {
@@ -153,21 +153,23 @@ impl Embedded {
     }
 }
 
-fn scrub(dir: &Path, dataset: &str, stop: &AtomicBool) -> Result<Vec<Error>> {
+/// The versions whose files are not what was written, each with what its file was and the reason.
+fn scrub(dir: &Path, stop: &AtomicBool) -> Result<Vec<(u32, FileFacts, String)>> {
     let catalog = Catalog::read(dir)?.unwrap_or_default();
     let mut damaged = Vec::new();
-    for (version, facts) in &catalog.files {
+    for (version, facts) in catalog.files {
         let go_on = || !stop.load(Ordering::Relaxed);
-        let path = snapshot::path(dir, *version);
-        let why = match checksum::scrub_damage(&path, *facts, &go_on) {
+        let why = match checksum::scrub_damage(&snapshot::path(dir, version), facts, &go_on) {
             // It was pruned meanwhile, or somebody removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let is_there = Catalog::read(dir)?.is_some_and(|now| now.files.contains_key(version));
+                let is_there = Catalog::read(dir)?.is_some_and(|now| now.files.contains_key(&version));
                 is_there.then(|| "its file is gone".to_owned())
             }
-            why => why?,
+            // A sector that cannot be read is damage like any other.
+            Err(error) => Some(format!("its file cannot be read: {error}")),
+            Ok(why) => why,
         };
-        damaged.extend(why.map(|why| Error::Damaged { dataset: dataset.to_owned(), version: *version, why }));
+        damaged.extend(why.map(|why| (version, facts, why)));
     }
     Ok(damaged)
 }

@@ -24,6 +24,18 @@ pub(crate) struct Found {
     pub(crate) receiving: BTreeSet<u32>,
 }
 
+/// A number that a load reserved; only an entry of this load is its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserved {
+    pub(crate) version: u32,
+    pub(crate) load: String,
+}
+
+/// The reason of a version whose rows were not found, unlike one that was pruned: they may come back.
+const MISSING: &str = "its rows were not found";
+/// The reason of a version that a person took out of its place.
+const SET_ASIDE: &str = "its table was renamed by hand";
+
 /// The entries of one dataset, oldest first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
@@ -72,8 +84,9 @@ impl Ledger {
 
     /// The withdrawn version with this content; its rows may be gone.
     pub(crate) fn withdrawn(&self, sha256: &str, definition_hash: &str) -> Option<&Entry> {
-        let withdrawn = self.entries.iter().filter(|entry| entry.withdrawn_at.is_some());
-        withdrawn.rev().find(|entry| entry.is_content(sha256, definition_hash))
+        let same = self.entries.iter().filter(|entry| entry.is_content(sha256, definition_hash));
+        // What was published again since then is not withdrawn any more.
+        same.max_by_key(|entry| entry.live_swap).filter(|entry| entry.withdrawn_at.is_some())
     }
 
     /// The entries that changed since this was last called.
@@ -96,16 +109,20 @@ impl Ledger {
 
     /// Enters a version whose rows are about to be staged. It has the number that its load reserved, unless a load that
     /// began later was published, or something else took the name.
-    pub(crate) fn stage(&mut self, reserved: Option<u32>, new: NewVersion) -> Result<u32> {
+    pub(crate) fn stage(&mut self, reserved: Option<&Reserved>, new: NewVersion) -> Result<u32> {
+        // Where the store was restored meanwhile, another load may have the number by now.
+        let own = reserved.filter(|reserved| self.is_own(reserved)).map(|reserved| reserved.version);
         let usable =
             |version: &u32| self.published_after(*version).is_none() && !self.taken.contains(version);
-        let version = match reserved.filter(usable) {
+        let version = match own.filter(usable) {
             Some(version) => version,
             None => self.next_version()?,
         };
-        let before = reserved.and_then(|reserved| self.get(reserved)).cloned();
-        let (load, started_at) =
-            before.map_or_else(|| (String::new(), now()), |before| (before.load, before.started_at));
+        let before = own.and_then(|own| self.get(own)).cloned();
+        let (load, started_at) = before.map_or_else(
+            || (reserved.map_or_else(String::new, |it| it.load.clone()), now()),
+            |before| (before.load, before.started_at),
+        );
         let entry = Entry {
             version,
             state: State::Loading,
@@ -127,11 +144,17 @@ impl Ledger {
             live_swap: 0,
             schema: new.schema,
         };
-        if let Some(reserved) = reserved.filter(|reserved| *reserved != version) {
-            self.superseded(reserved, &format!("published by force as version {version}"));
+        if let Some(own) = own.filter(|own| *own != version) {
+            self.superseded(own, &format!("published by force as version {version}"));
         }
         self.insert(entry);
         Ok(version)
+    }
+
+    /// Whether the entry of a reserved number, if there is one, is of the load that reserved it.
+    pub(crate) fn is_own(&self, reserved: &Reserved) -> bool {
+        let is_own = |entry: &Entry| entry.load == reserved.load && entry.published_at.is_none();
+        self.get(reserved.version).is_none_or(is_own)
     }
 
     /// Enters a load that has staged nothing so far.
@@ -226,19 +249,35 @@ impl Ledger {
     }
 
     pub(crate) fn dropped(&mut self, version: u32) {
-        self.change(version, |entry| entry.state = State::Dropped);
+        self.change(version, |entry| {
+            entry.state = State::Dropped;
+            entry.reason = None;
+        });
     }
 
     /// Puts the entries right by what the store really holds.
     pub(crate) fn reconcile(&mut self, found: &Found) {
         self.see_names(found.live.unwrap_or(0), found.taken.clone());
+        for version in self.live_others(found.live).into_iter().filter(|_| found.live.is_none()) {
+            let is_there = found.present.contains(&version);
+            let (state, reason) = if is_there { (State::Kept, SET_ASIDE) } else { (State::Dropped, MISSING) };
+            self.end(version, state, reason);
+        }
+        for version in &found.present {
+            let entry = self.get(*version).filter(|entry| entry.state == State::Dropped);
+            if entry.is_some_and(|entry| entry.reason.as_deref() == Some(MISSING)) {
+                self.end(*version, State::Kept, SET_ASIDE);
+            }
+        }
         self.see_live(found.live);
         let states: Vec<_> = self.entries.iter().map(|entry| (entry.version, entry.state)).collect();
         for (version, state) in states {
             match state {
                 State::Loading if found.receiving.contains(&version) => {}
                 State::Loading | State::Staged => self.failed(version, "left behind by a crash"),
-                State::Kept | State::Withdrawn if !found.present.contains(&version) => self.dropped(version),
+                State::Kept | State::Withdrawn if !found.present.contains(&version) => {
+                    self.end(version, State::Dropped, MISSING);
+                }
                 _ => {}
             }
         }
@@ -302,7 +341,9 @@ impl Ledger {
         use State::{Dropped, Failed, Superseded};
         let mut over = self.entries.len().saturating_sub(max);
         self.entries.retain(|entry| {
-            let gone = over > 0 && matches!(entry.state, Dropped | Failed | Superseded);
+            let gone = over > 0
+                && entry.withdrawn_at.is_none()
+                && matches!(entry.state, Dropped | Failed | Superseded);
             over -= usize::from(gone);
             !gone
         });
@@ -317,184 +358,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn new_version() -> NewVersion {
-        let datasets = dataset::Datasets::built_in().unwrap();
-        let schema = datasets.only().unwrap().schema.clone();
-        NewVersion {
-            schema,
-            definition_hash: "definition".into(),
-            sha256: "content".into(),
-            bytes: 0,
-            rows: 0,
-            source: String::new(),
-            forced: false,
-            keep_versions: 2,
-        }
-    }
-
-    fn found(live: Option<u32>, present: &[u32]) -> Found {
-        Found { live, present: present.to_vec(), ..Found::default() }
-    }
-
-    fn begin(ledger: &mut Ledger) -> u32 {
-        ledger.stage(None, new_version()).unwrap()
-    }
-
-    fn swap(ledger: &mut Ledger, version: u32) {
-        ledger.announce(version);
-        ledger.swapped(version);
-    }
-
-    fn with_published(count: u32) -> Ledger {
-        let mut ledger = Ledger::default();
-        for _ in 0..count {
-            let version = begin(&mut ledger);
-            swap(&mut ledger, version);
-        }
-        ledger
-    }
-
-    fn states(ledger: &Ledger) -> String {
-        ledger.entries().iter().map(|entry| format!("{}:{:?} ", entry.version, entry.state)).collect()
-    }
-
-    #[test]
-    fn going_back_withdraws_and_going_forward_keeps() {
-        let mut ledger = with_published(2);
-        assert_eq!(states(&ledger), "1:Kept 2:Live ");
-        swap(&mut ledger, 1);
-        assert_eq!(states(&ledger), "1:Live 2:Withdrawn ");
-        swap(&mut ledger, 2);
-        assert_eq!(states(&ledger), "1:Kept 2:Live ");
-    }
-
-    #[test]
-    fn a_number_is_never_used_again() {
-        let mut ledger = with_published(2);
-        swap(&mut ledger, 1);
-        ledger.forget(0);
-        assert_eq!(begin(&mut ledger), 3);
-    }
-
-    #[test]
-    fn a_number_that_only_a_table_remembers_is_not_used_again() {
-        let mut ledger = Ledger::default();
-        let taken = BTreeSet::from([41, 43]);
-        ledger.reconcile(&Found { live: Some(42), taken, ..Found::default() });
-        assert_eq!(begin(&mut ledger), 44);
-    }
-
-    #[test]
-    fn withdrawn_versions_expire_before_kept_ones() {
-        let mut ledger = with_published(4);
-        swap(&mut ledger, 3);
-        let version = begin(&mut ledger);
-        swap(&mut ledger, version);
-        assert_eq!(states(&ledger), "1:Kept 2:Kept 3:Kept 4:Withdrawn 5:Live ");
-        assert_eq!(ledger.expired(2), [1, 4]);
-    }
-
-    #[test]
-    fn a_crash_between_the_swap_and_its_entry_is_put_right() {
-        let mut ledger = with_published(1);
-        begin(&mut ledger);
-        ledger.reconcile(&found(Some(2), &[1]));
-        assert_eq!(states(&ledger), "1:Kept 2:Live ");
-    }
-
-    #[test]
-    fn a_crash_between_two_entries_of_a_rollback_is_put_right() {
-        let mut ledger = with_published(2);
-        ledger.change(1, |entry| entry.state = State::Live);
-        ledger.reconcile(&found(Some(1), &[2]));
-        assert_eq!(states(&ledger), "1:Live 2:Withdrawn ");
-        assert!(!ledger.is_orphan(2) && !ledger.is_orphan(1) && !ledger.is_orphan(77));
-    }
-
-    #[test]
-    fn live_rows_that_somebody_took_away_are_not_called_live() {
-        let mut ledger = with_published(1);
-        ledger.reconcile(&found(None, &[]));
-        assert_eq!(states(&ledger), "1:Dropped ");
-    }
-
-    #[test]
-    fn a_crash_before_the_swap_leaves_a_failed_version() {
-        let mut ledger = with_published(2);
-        begin(&mut ledger);
-        ledger.reconcile(&found(Some(2), &[]));
-        assert_eq!(states(&ledger), "1:Dropped 2:Live 3:Failed ");
-        assert_eq!(ledger.get(3).unwrap().reason.as_deref(), Some("left behind by a crash"));
-    }
-
-    #[test]
-    fn a_name_that_is_taken_is_skipped_and_the_highest_number_does_not_overflow() {
-        let mut ledger = with_published(1);
-        ledger.reconcile(&Found {
-            live: Some(1),
-            taken: BTreeSet::from([2, 3, u32::MAX]),
-            ..Found::default()
-        });
-        assert_eq!(ledger.next_version().unwrap(), 4);
-        ledger.reconcile(&found(Some(u32::MAX), &[1]));
-        assert!(matches!(ledger.next_version(), Err(Error::NoVersionNumber { newest: u32::MAX })));
-    }
-
-    #[test]
-    fn p8_the_version_that_was_live_last_stays_longest() {
-        let mut ledger = with_published(3);
-        swap(&mut ledger, 1);
-        let version = begin(&mut ledger);
-        swap(&mut ledger, version);
-        assert_eq!(states(&ledger), "1:Kept 2:Kept 3:Withdrawn 4:Live ");
-        assert_eq!(ledger.expired(1), [2, 3]);
-    }
-
-    #[test]
-    fn p4_a_swap_that_happened_is_known_whatever_came_after_it() {
-        let mut ledger = with_published(1);
-        let version = begin(&mut ledger);
-        ledger.announce(version);
-        let swap_number = ledger.get(version).unwrap().swap;
-        assert!(!ledger.was_swapped(version, swap_number));
-        ledger.reconcile(&found(Some(version), &[1]));
-        swap(&mut ledger, 1);
-        assert!(ledger.was_swapped(version, swap_number) && !ledger.is_discardable(version));
-        ledger.announce(version);
-        let second = ledger.get(version).unwrap().swap;
-        assert!(!ledger.was_swapped(version, second), "this swap did not happen");
-    }
-
-    #[test]
-    fn a_load_that_still_receives_is_not_called_a_crash() {
-        let mut ledger = with_published(1);
-        let version = begin(&mut ledger);
-        let receiving = BTreeSet::from([version]);
-        ledger.reconcile(&Found { live: Some(1), receiving, ..Found::default() });
-        assert_eq!(states(&ledger), "1:Live 2:Loading ");
-    }
-
-    #[test]
-    fn a_load_that_is_forced_past_a_later_one_gets_a_later_number() {
-        let mut ledger = with_published(1);
-        let slow = begin(&mut ledger);
-        let later = begin(&mut ledger);
-        swap(&mut ledger, later);
-        assert_eq!(ledger.published_after(slow).map(|entry| entry.version), Some(3));
-        assert_eq!(ledger.stage(Some(slow), new_version()).unwrap(), 4);
-        assert_eq!(states(&ledger), "1:Kept 2:Superseded 3:Live 4:Loading ");
-    }
-
-    #[test]
-    fn p8_withdrawn_content_is_known_after_its_rows_are_gone() {
-        let mut ledger = with_published(2);
-        swap(&mut ledger, 1);
-        ledger.dropped(2);
-        assert_eq!(ledger.withdrawn("content", "definition").map(|entry| entry.version), Some(2));
-        assert!(ledger.withdrawn("content", "another definition").is_none());
-        assert!(ledger.withdrawn("", "definition").is_none());
-    }
-}
+mod tests;

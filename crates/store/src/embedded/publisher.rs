@@ -12,7 +12,7 @@ use tracing::warn;
 use super::catalog::{Catalog, FileFacts, sync_dir};
 use super::checksum;
 use super::directory::Directory;
-use super::reservation::{self, Claim, Place};
+use super::reservation::{self, Claim, Crashed, Place};
 use super::snapshot::{self, Writer};
 use crate::ledger::{Found, Ledger};
 use crate::publisher::{Ending, Rows, check_count};
@@ -62,7 +62,7 @@ impl Publisher {
 
     fn reconcile(&mut self, files: &[u32]) -> Result<()> {
         let crashed = reservation::crashed(&self.place.dir)?;
-        for (entry, _) in &crashed {
+        for Crashed { entry, .. } in &crashed {
             entry.iter().cloned().for_each(|entry| self.ledger.add_unstaged(entry));
         }
         let mut taken: BTreeSet<_> = files.iter().copied().collect();
@@ -84,9 +84,9 @@ impl Publisher {
         if !self.ledger.take_changed().is_empty() {
             self.write_catalog()?;
         }
-        for (_, path) in crashed {
+        for crashed in crashed {
             // One that stays is entered again, which changes nothing.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(&crashed.path);
         }
         Ok(())
     }
@@ -139,7 +139,8 @@ impl Publisher {
             if let Some(claim) = &self.claim {
                 self.ledger.add_unstaged(claim.entry());
             }
-            let version = self.ledger.stage(self.reserved(), new)?;
+            let reserved = self.claim.as_ref().map(Claim::reserved);
+            let version = self.ledger.stage(reserved.as_ref(), new)?;
             self.write_catalog()?;
             match Writer::create(&staging_path(&self.place.dir, version)) {
                 Ok(writer) => {
@@ -195,9 +196,14 @@ impl Publisher {
         checked
     }
 
+    /// Marks a version whose file the scrub found damaged, if it is still that file.
+    pub(super) fn mark_scrubbed(&mut self, version: u32, facts: FileFacts, why: &str) -> Result<()> {
+        if self.files.get(&version) == Some(&facts) { self.mark_damaged(version, why) } else { Ok(()) }
+    }
+
     /// Takes a version that is not live out of those that can be activated.
-    pub(super) fn mark_damaged(&mut self, version: u32, why: &str) -> Result<()> {
-        if Some(version) == self.live {
+    fn mark_damaged(&mut self, version: u32, why: &str) -> Result<()> {
+        if Some(version) == self.live || !self.ledger.stays(version) {
             return Ok(());
         }
         self.ledger.damaged(version, why);
@@ -205,9 +211,15 @@ impl Publisher {
     }
 
     pub(crate) async fn end(mut self, ending: Ending<'_>) -> Result<()> {
-        let Some(entry) = self.claim.as_ref().map(Claim::entry) else { return Ok(()) };
+        let Some((entry, reserved)) = self.claim.as_ref().map(|claim| (claim.entry(), claim.reserved()))
+        else {
+            return Ok(());
+        };
         let version = entry.version;
         self.ledger.add_unstaged(entry);
+        if !self.ledger.is_own(&reserved) {
+            return Ok(());
+        }
         match ending {
             Ending::Told => return Ok(()),
             Ending::Failed(reason) => self.ledger.failed(version, reason),

@@ -128,8 +128,10 @@ impl Reader {
     fn poll(&self) -> bool {
         let _polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
         let (began, before) = (clock::now(), self.seen.load_full());
+        // What is known was right when the last poll began that found it.
+        let confirmed = Duration::from_micros(self.polled_at.load(Ordering::Acquire));
         let mut after = Seen { datasets: before.datasets.clone(), error: None };
-        if let Err(error) = self.look(&mut after, began) {
+        if let Err(error) = self.look(&mut after, confirmed) {
             after.error = Some(format!("cannot read {}: {error}", self.root.display()));
         }
         let changed = self.log_changes(&before, &after);
@@ -186,7 +188,7 @@ impl Reader {
         live.map(task).collect()
     }
 
-    fn look(&self, seen: &mut Seen, began: Duration) -> io::Result<()> {
+    fn look(&self, seen: &mut Seen, confirmed: Duration) -> io::Result<()> {
         let mut names: Vec<String> = seen.datasets.keys().cloned().collect();
         match fs::read_dir(&self.root) {
             // Nothing was loaded yet.
@@ -203,7 +205,7 @@ impl Reader {
         names.dedup();
         for name in names {
             let known = seen.datasets.get(&name).cloned();
-            if let Some(dataset) = self.look_at(&name, known, began) {
+            if let Some(dataset) = self.look_at(&name, known, confirmed) {
                 seen.datasets.insert(name, dataset);
             }
         }
@@ -211,7 +213,7 @@ impl Reader {
     }
 
     /// What becomes of a dataset; nothing where there is none.
-    fn look_at(&self, name: &str, known: Option<Dataset>, began: Duration) -> Option<Dataset> {
+    fn look_at(&self, name: &str, known: Option<Dataset>, confirmed: Duration) -> Option<Dataset> {
         let dir = self.root.join(name);
         let known_live = known.as_ref().and_then(|known| known.live.clone());
         let found = match Stamp::of(&dir) {
@@ -232,7 +234,7 @@ impl Reader {
             }
             Err(why) => (known_live, why),
         };
-        Some(Dataset { live, trouble: Some(trouble(known, why, began)) })
+        Some(Dataset { live, trouble: Some(trouble(known, why, confirmed)) })
     }
 
     fn open(
@@ -341,9 +343,9 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// The trouble of a dataset: the same one goes on.
-fn trouble(known: Option<Dataset>, why: String, began: Duration) -> Trouble {
+fn trouble(known: Option<Dataset>, why: String, confirmed: Duration) -> Trouble {
     let before = known.and_then(|known| known.trouble);
-    let since = before.map_or(began, |before| before.since);
+    let since = before.map_or(confirmed, |before| before.since);
     Trouble { why, since }
 }
 

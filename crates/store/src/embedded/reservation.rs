@@ -17,7 +17,7 @@ use super::catalog::Catalog;
 use super::directory::{self, Directory, FILE_MODE};
 use super::publisher::Publisher;
 use super::snapshot::{self, Snapshots};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Reserved};
 use crate::publisher::Ending;
 use crate::version::NewLoad;
 use crate::{Entry, Error, LockHolder, Metrics, Result, State};
@@ -90,6 +90,10 @@ impl Claim {
         self.entry.clone()
     }
 
+    pub(super) fn reserved(&self) -> Reserved {
+        Reserved { version: self.version, load: self.entry.load.clone() }
+    }
+
     /// Reserves this number; nothing is returned where another load has it.
     fn make(dir: &Path, version: u32, entry: &Entry) -> Result<Option<Self>> {
         let path = claim_path(dir, version);
@@ -138,8 +142,16 @@ pub(super) fn receiving(dir: &Path) -> Vec<Entry> {
     claimed(dir).unwrap_or_default().into_iter().filter_map(read).collect()
 }
 
+/// What a load left that crashed while it received its file. The lock is held until the file is removed, so that nobody
+/// else takes it for a claim of his own.
+pub(super) struct Crashed {
+    pub(super) entry: Option<Entry>,
+    pub(super) path: PathBuf,
+    _lock: File,
+}
+
 /// The entries of loads that crashed while they received their files, each with its file.
-pub(super) fn crashed(dir: &Path) -> Result<Vec<(Option<Entry>, PathBuf)>> {
+pub(super) fn crashed(dir: &Path) -> Result<Vec<Crashed>> {
     let mut crashed = Vec::new();
     for version in claimed(dir)? {
         let path = claim_path(dir, version);
@@ -149,29 +161,50 @@ pub(super) fn crashed(dir: &Path) -> Result<Vec<(Option<Entry>, PathBuf)>> {
             Err(TryLockError::WouldBlock) => continue,
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        crashed.push((serde_json::from_slice(&fs::read(&path)?).ok(), path));
+        // Its load has just ended by itself.
+        if file.metadata()?.nlink() == 0 {
+            continue;
+        }
+        let entry = serde_json::from_slice(&fs::read(&path).unwrap_or_default()).ok();
+        crashed.push(Crashed { entry, path, _lock: file });
     }
     Ok(crashed)
+}
+
+/// The number above all that are in use: by versions, files, and loads that are still receiving.
+fn next_version(dir: &Path, refused: &BTreeSet<u32>) -> Result<u32> {
+    let catalog = Catalog::read(dir)?.unwrap_or_default();
+    let claimed = claimed(dir)?;
+    let newest = claimed.iter().copied().chain(catalog.live).max().unwrap_or(0);
+    let files = snapshot::versions(dir)?;
+    let taken = files.into_iter().chain(claimed).chain(refused.iter().copied()).collect();
+    let mut ledger = Ledger::new(catalog.versions);
+    ledger.see_names(newest, taken);
+    ledger.next_version()
+}
+
+/// Whether a version has this number.
+fn is_used(dir: &Path, version: u32) -> Result<bool> {
+    let catalog = Catalog::read(dir)?.unwrap_or_default();
+    let has_entry = catalog.versions.iter().any(|entry| entry.version == version);
+    Ok(has_entry || snapshot::versions(dir)?.contains(&version))
 }
 
 impl Reservation {
     pub(super) fn make(place: Place, load: &NewLoad) -> Result<Self> {
         directory::create(&place.dir)?;
-        let catalog = Catalog::read(&place.dir)?.unwrap_or_default();
-        let mut ledger = Ledger::new(catalog.versions);
-        let mut taken: BTreeSet<_> = snapshot::versions(&place.dir)?.into_iter().collect();
+        let mut refused = BTreeSet::new();
         loop {
-            // A load that begins later has a higher number than every load that is still receiving.
-            let claimed = claimed(&place.dir)?;
-            let newest = claimed.iter().copied().chain(catalog.live).max().unwrap_or(0);
-            taken.extend(claimed);
-            ledger.see_names(newest, taken.clone());
-            let version = ledger.next_version()?;
+            let version = next_version(&place.dir, &refused)?;
             let entry = Entry::reserved(version, &place.dataset, load);
-            if let Some(claim) = Claim::make(&place.dir, version, &entry)? {
+            let Some(claim) = Claim::make(&place.dir, version, &entry)? else {
+                refused.insert(version);
+                continue;
+            };
+            // Between the look and the claim another load can have published this very number.
+            if !is_used(&place.dir, version)? {
                 return Ok(Self { place, claim, directory: None });
             }
-            taken.insert(version);
         }
     }
 

@@ -6,6 +6,7 @@ use mysql_async::{Conn, Params, Row, params};
 use serde_json::Value as Json;
 
 use super::connect::{code, server_code};
+use crate::ledger::Reserved;
 use crate::{Entry, Error, Result, State};
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
@@ -84,25 +85,27 @@ pub(super) async fn newest(conn: &mut Conn, dataset: &str) -> Result<u32> {
 /// Enters how a version ended that was reserved and not staged.
 pub(super) async fn end(
     conn: &mut Conn,
-    (dataset, version): (&str, u32),
+    (dataset, reserved): (&str, &Reserved),
     state: State,
     reason: &str,
 ) -> Result<()> {
     let update = "UPDATE tableswap_versions SET state = ?, reason = ? \
-                  WHERE dataset = ? AND version = ? AND state = 'loading'";
-    Ok(conn.exec_drop(update, (state.as_str(), reason, dataset, version)).await?)
+                  WHERE dataset = ? AND version = ? AND load_id = ? AND state = 'loading'";
+    let Reserved { version, load } = reserved;
+    Ok(conn.exec_drop(update, (state.as_str(), reason, dataset, version, load)).await?)
 }
 
 /// Forgets a version that was reserved and not staged.
-pub(super) async fn forget(conn: &mut Conn, dataset: &str, version: u32) -> Result<()> {
-    let delete = "DELETE FROM tableswap_versions WHERE dataset = ? AND version = ? AND state = 'loading'";
-    Ok(conn.exec_drop(delete, (dataset, version)).await?)
+pub(super) async fn forget(conn: &mut Conn, dataset: &str, reserved: &Reserved) -> Result<()> {
+    let delete = "DELETE FROM tableswap_versions WHERE dataset = ? AND version = ? AND load_id = ? \
+                  AND state = 'loading'";
+    Ok(conn.exec_drop(delete, (dataset, reserved.version, &reserved.load)).await?)
 }
 
 /// The entries of a dataset, oldest first; none where there is no ledger yet.
 pub(super) async fn read(conn: &mut Conn, dataset: &str) -> Result<Vec<Entry>> {
     let select = format!(
-        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = :dataset AND (state NOT IN ('dropped', 'failed', 'superseded') \
+        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = :dataset AND (state NOT IN ('dropped', 'failed', 'superseded') OR withdrawn_at IS NOT NULL \
          OR version + {GONE_MAX} > (SELECT MAX(version) FROM tableswap_versions WHERE dataset = :dataset)) \
          ORDER BY version"
     );

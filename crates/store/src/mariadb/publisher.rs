@@ -16,7 +16,7 @@ use super::session::{ConnectionId, Session, count, kill};
 use super::staging::Staging;
 use super::{Mariadb, ledger, lock, space, table};
 use crate::error::chain;
-use crate::ledger::{Found, Ledger};
+use crate::ledger::{Found, Ledger, Reserved};
 use crate::publisher::Ending;
 use crate::version::{Entry, NewVersion, State};
 use crate::{Error, FOLLOW_MS, Manners, Published, Result};
@@ -49,7 +49,7 @@ pub struct Publisher {
     session: Session,
     pub(super) ledger: Ledger,
     live: Option<u32>,
-    reserved: Option<u32>,
+    reserved: Option<Reserved>,
     pub(super) watched: Watched,
 }
 
@@ -80,7 +80,7 @@ impl Publisher {
         store: Arc<Mariadb>,
         dataset: Arc<Dataset>,
         session: Session,
-        reserved: Option<u32>,
+        reserved: Option<Reserved>,
         watched: Watched,
     ) -> Result<Self> {
         let (ledger, live) = (Ledger::default(), None);
@@ -100,7 +100,7 @@ impl Publisher {
     /// Reads the ledger and puts it right by the tables that are there. Returns those that no version needs any more.
     async fn reload(&mut self) -> Result<Vec<u32>> {
         let mut conn = self.session.begin().await?;
-        let read = in_time(read(conn.conn(), &self.dataset.name, self.reserved)).await;
+        let read = in_time(read(conn.conn(), &self.dataset.name, self.reserved())).await;
         let (entries, found) = conn.done(read)?;
         self.ledger = Ledger::new(entries);
         self.ledger.reconcile(&found);
@@ -179,7 +179,7 @@ impl Publisher {
     }
 
     pub(crate) fn reserved(&self) -> Option<u32> {
-        self.reserved
+        self.reserved.as_ref().map(|reserved| reserved.version)
     }
 
     /// How its load gives way to readers.
@@ -217,7 +217,7 @@ impl Publisher {
             self.end_reserved(&error).await;
             return Err(error);
         }
-        let version = self.ledger.stage(self.reserved, new)?;
+        let version = self.ledger.stage(self.reserved.as_ref(), new)?;
         self.write_ledger().await?;
         let mut conn = self.session.begin().await?;
         let made = in_time(conn.conn().query_drop(table::create(&self.dataset.name, version, &schema))).await;
@@ -232,18 +232,19 @@ impl Publisher {
 
     /// Remembers why a load failed before it staged anything.
     async fn end_reserved(&self, error: &Error) {
-        let Some(version) = self.reserved else { return };
+        let Some(reserved) = &self.reserved else { return };
+        let version = reserved.version;
         let reason = error.to_string();
         let ended =
-            reservation::end(&self.session, &self.dataset.name, version, Ending::Failed(&reason)).await;
+            reservation::end(&self.session, &self.dataset.name, reserved, Ending::Failed(&reason)).await;
         if let Err(error) = ended {
             warn!(dataset = self.dataset.name, version, error = chain(&error), "cannot enter a failed load");
         }
     }
 
     pub(crate) async fn end(self, ending: Ending<'_>) -> Result<()> {
-        if let Some(version) = self.reserved {
-            reservation::end(&self.session, &self.dataset.name, version, ending).await?;
+        if let Some(reserved) = &self.reserved {
+            reservation::end(&self.session, &self.dataset.name, reserved, ending).await?;
         }
         self.release().await;
         Ok(())
@@ -300,6 +301,10 @@ impl Publisher {
 
     /// One attempt. Whatever the server answers, the live table says what happened.
     async fn try_swap(&mut self, version: u32) -> Result<Attempt> {
+        if self.live == Some(version) {
+            // Afterwards nobody could tell whose swap that was.
+            return Err(Error::lock_lost(&self.dataset.name, "another version of this number is live"));
+        }
         let rename = table::swap(&self.dataset.name, version, self.live);
         let mut conn = self.session.begin().await?;
         let renamed = tokio::time::timeout(RENAME_TIMEOUT, conn.conn().query_drop(rename)).await;
@@ -324,11 +329,16 @@ impl Publisher {
         }
         self.live = Some(version);
         self.ledger.swapped(version);
+        self.enter_swap(version).await;
+        Ok(Attempt::Swapped)
+    }
+
+    /// Enters a swap that is done. What cannot be entered now does not make it undone.
+    async fn enter_swap(&mut self, version: u32) {
         if let Err(error) = self.write_ledger().await {
             let dataset = &self.dataset.name;
             warn!(dataset, version, %error, "the version is live, its entry follows with the next load");
         }
-        Ok(Attempt::Swapped)
     }
 
     /// The connection broke during the swap: under the lock, the ledger and the live table say whether it happened, and
@@ -338,7 +348,7 @@ impl Publisher {
         loop {
             match self.lock_again().await {
                 Ok(()) if self.ledger.was_swapped(version, swap) => {
-                    self.write_ledger().await?;
+                    self.enter_swap(version).await;
                     return Ok(Attempt::Swapped);
                 }
                 Ok(()) => return Err(error),
@@ -356,7 +366,7 @@ impl Publisher {
         let mut conn = session.begin().await?;
         let killed = in_time(kill(conn.conn(), &[self.session.id()])).await;
         conn.done(killed)?;
-        lock_dataset(&session, &self.dataset.name, self.reserved, LOCK_AGAIN_SECONDS).await?;
+        lock_dataset(&session, &self.dataset.name, self.reserved(), LOCK_AGAIN_SECONDS).await?;
         self.session = session;
         self.reload().await.map(drop)
     }

@@ -15,7 +15,7 @@ use super::publisher::{Publisher, require_mariadb};
 use super::session::Session;
 use super::turns::watch;
 use super::{Mariadb, ledger, lock, table};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Reserved};
 use crate::publisher::Ending;
 use crate::version::{NewLoad, State};
 use crate::{Entry, Error, Manners, Result};
@@ -28,7 +28,7 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Reservation {
     store: Arc<Mariadb>,
     dataset: Arc<Dataset>,
-    version: u32,
+    reserved: Reserved,
     session: Session,
     watched: Watched,
 }
@@ -56,11 +56,12 @@ impl Reservation {
         let reserved = in_time(reserve(conn.conn(), dataset, load)).await;
         let version = conn.done(reserved)?;
         let watched = Watched::start(&store);
-        Ok(Self { store, dataset: dataset.clone(), version, session, watched })
+        let reserved = Reserved { version, load: load.id.clone() };
+        Ok(Self { store, dataset: dataset.clone(), reserved, session, watched })
     }
 
     pub(crate) fn version(&self) -> u32 {
-        self.version
+        self.reserved.version
     }
 
     pub(crate) fn manners(&self) -> &Manners {
@@ -74,7 +75,7 @@ impl Reservation {
                 // The database was away while the file arrived.
                 self.session = Session::open(&self.store).await?;
             }
-            match lock_dataset(&self.session, &self.dataset.name, Some(self.version), 0).await {
+            match lock_dataset(&self.session, &self.dataset.name, Some(self.reserved.version), 0).await {
                 Err(Error::Busy { .. }) if !is_wanted() => return Err(Error::Unwanted),
                 Err(Error::Busy { .. }) if start.elapsed() < wait => {
                     tokio::time::sleep(LOCK_INTERVAL).await;
@@ -85,31 +86,36 @@ impl Reservation {
     }
 
     pub(crate) async fn into_publisher(self) -> Result<Publisher> {
-        let Self { store, dataset, version, session, watched } = self;
-        Publisher::recover(store, dataset, session, Some(version), watched).await
+        let Self { store, dataset, reserved, session, watched } = self;
+        Publisher::recover(store, dataset, session, Some(reserved), watched).await
     }
 
     pub(crate) async fn end(self, ending: Ending<'_>) -> Result<()> {
         let session = if self.session.is_broken() { Session::open(&self.store).await? } else { self.session };
-        end(&session, &self.dataset.name, self.version, ending).await?;
+        end(&session, &self.dataset.name, &self.reserved, ending).await?;
         session.close(self.store.timeout).await;
         Ok(())
     }
 }
 
 /// Gives a number back, or remembers what became of it.
-pub(super) async fn end(session: &Session, dataset: &str, version: u32, ending: Ending<'_>) -> Result<()> {
+pub(super) async fn end(
+    session: &Session,
+    dataset: &str,
+    reserved: &Reserved,
+    ending: Ending<'_>,
+) -> Result<()> {
     let (state, reason) = match ending {
         Ending::Told => {
             let mut conn = session.begin().await?;
-            let forgotten = in_time(ledger::forget(conn.conn(), dataset, version)).await;
+            let forgotten = in_time(ledger::forget(conn.conn(), dataset, reserved)).await;
             return conn.done(forgotten);
         }
         Ending::Failed(reason) => (State::Failed, reason),
         Ending::Superseded(reason) => (State::Superseded, reason),
     };
     let mut conn = session.begin().await?;
-    let ended = in_time(ledger::end(conn.conn(), (dataset, version), state, reason)).await;
+    let ended = in_time(ledger::end(conn.conn(), (dataset, reserved), state, reason)).await;
     conn.done(ended)
 }
 

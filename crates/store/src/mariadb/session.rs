@@ -109,7 +109,8 @@ impl Session {
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        self.state.broken.load(Ordering::Relaxed)
+        // Whoever uses it has not decided yet: a heartbeat under way is no loss.
+        self.conn.try_lock().is_ok_and(|_unused| self.state.broken.load(Ordering::Relaxed))
     }
 
     /// The connection for some statements. Until [`InUse::done`] it counts as broken, because whoever is dropped in the
