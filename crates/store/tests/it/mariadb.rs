@@ -378,3 +378,25 @@ async fn a_database_that_hangs_gives_an_error_in_time() {
     until(|| reader.check().is_ok()).await;
     assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_a_slow_network_is_not_taken_for_a_lost_lock() {
+    let fixture = Fixture::mariadb();
+    fixture.publish(&["a;1;"]).await;
+    let proxy = FaultProxy::start(MariaDb::shared().port());
+    let store = open(&fixture.database.as_ref().unwrap().url_via(proxy.port()));
+    let publisher = store.publisher(&fixture.dataset).await.unwrap();
+    let mut staging = publisher.stage(fixture.new_version()).await.unwrap();
+    let (end, range) = open_range(batch(&fixture.dataset.schema, &["a;2;"]));
+    let slow = async {
+        until(|| loading(&fixture).len() == 1).await;
+        // A heartbeat comes every five seconds, and now takes longer than the look at the lock is apart.
+        proxy.set(Fault::Delay(Duration::from_millis(800)));
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        proxy.set(Fault::None);
+        drop(end);
+    };
+    let (filled, ()) = tokio::join!(staging.fill(vec![range]), slow);
+    filled.unwrap();
+    staging.verify(counts(1)).await.unwrap().publish(|| true).await.unwrap();
+}
