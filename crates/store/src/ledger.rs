@@ -100,6 +100,11 @@ impl Ledger {
         (self.seen_max, self.taken) = (newest, taken);
     }
 
+    /// Whether something has the name that this version has while it is not live.
+    pub(crate) fn is_taken(&self, version: u32) -> bool {
+        self.taken.contains(&version)
+    }
+
     /// The next number: above all that were ever seen, and none whose name is taken.
     pub(crate) fn next_version(&self) -> Result<u32> {
         let newest = self.entries.last().map_or(0, |entry| entry.version).max(self.seen_max);

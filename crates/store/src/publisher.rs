@@ -165,10 +165,11 @@ impl Publisher {
     }
 
     /// Whether the live version can be read and has all its rows.
-    pub async fn is_live_whole(&mut self) -> Result<bool> {
+    /// That takes a while for many rows, and ends where `is_wanted` says so.
+    pub async fn is_live_whole(&self, is_wanted: impl Fn() -> bool) -> Result<bool> {
         match self {
-            Self::Embedded(publisher) => publisher.is_live_whole().await,
-            Self::Mariadb(publisher) => publisher.is_live_whole().await,
+            Self::Embedded(publisher) => publisher.is_live_whole(is_wanted).await,
+            Self::Mariadb(publisher) => publisher.is_live_whole(is_wanted).await,
         }
     }
 

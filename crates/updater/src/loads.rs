@@ -24,6 +24,19 @@ const ENDED_MAX: usize = 100;
 /// A database that hangs must not keep the process from ending.
 const STOP_WAIT: Duration = Duration::from_mins(2);
 
+/// So many loads may run at once, dry runs and those that wait for a lock among them. Each takes memory for sorting, and a
+/// connection to the database.
+const RUNNING_MAX: usize = 16;
+
+/// Why a load cannot begin.
+#[derive(Debug)]
+pub(crate) enum NoLoad {
+    /// A file of the same dataset is being received.
+    InTheWay(Arc<Load>),
+    /// As many loads run as may.
+    TooMany,
+}
+
 /// The registry of loads.
 #[derive(Debug)]
 pub(crate) struct Loads {
@@ -45,17 +58,20 @@ impl Loads {
         })
     }
 
-    /// Enters a new load, unless the dataset's file is being received already: then that load is returned as the error. A
-    /// dry run changes nothing and keeps nobody out.
-    pub(crate) fn begin(&self, order: Order<'_>) -> Result<Arc<Load>, Arc<Load>> {
+    /// Enters a new load, unless the dataset's file is being received already, or too many loads run. A dry run changes
+    /// nothing and is in nobody's way.
+    pub(crate) fn begin(&self, order: Order<'_>) -> Result<Arc<Load>, NoLoad> {
         let mut known = lock(&self.known);
+        if known.iter().filter(|load| load.phase() != Phase::Ended).count() >= RUNNING_MAX {
+            return Err(NoLoad::TooMany);
+        }
         let is_in_the_way = |load: &&Arc<Load>| {
             load.dataset == order.dataset && !load.wish.dry_run && load.phase() == Phase::Receiving
         };
         if !order.wish.dry_run
             && let Some(first) = known.iter().find(is_in_the_way)
         {
-            return Err(first.clone());
+            return Err(NoLoad::InTheWay(first.clone()));
         }
         let load = Arc::new(Load::new(&self.reports, order, &self.stopping));
         known.push_front(load.clone());

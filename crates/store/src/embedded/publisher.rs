@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -22,6 +23,8 @@ use crate::{Error, FOLLOW_MS, Published, Result};
 /// Before a version is activated the whole of its file is read if it is no larger than this, which takes a tenth of a second
 /// where it is in memory. A larger one is left to the scrub.
 const CHECKED_BYTES_MAX: u64 = 256 << 20;
+/// How often it is seen during a count whether it is still wanted.
+const WANTED_INTERVAL: Duration = Duration::from_millis(100);
 /// So many entries are remembered; the catalog is read and written as a whole.
 const ENTRIES_MAX: usize = 200;
 
@@ -110,15 +113,25 @@ impl Publisher {
         self.claim.as_ref().map(Claim::version)
     }
 
-    pub(crate) async fn is_live_whole(&mut self) -> Result<bool> {
+    pub(crate) async fn is_live_whole(&self, is_wanted: impl Fn() -> bool) -> Result<bool> {
         let Some(live) = self.ledger.live() else { return Ok(false) };
         let (place, live, catalog) = (self.place.clone(), live.clone(), self.catalog());
         let (version, rows) = (live.version, live.rows);
-        let counted = tokio::task::spawn_blocking(move || {
-            place.snapshots.open(&place.dataset.name, &live, &catalog)?.count_rows()
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let mut counted = tokio::task::spawn_blocking(move || {
+            let snapshot = place.snapshots.open(&place.dataset.name, &live, &catalog)?;
+            snapshot.count_rows(|| !stopped.load(Ordering::Relaxed))
         });
-        match counted.await? {
-            Ok(counted) => Ok(counted == rows),
+        let counted = loop {
+            match tokio::time::timeout(WANTED_INTERVAL, &mut counted).await {
+                Ok(counted) => break counted?,
+                Err(_) => stop.store(!is_wanted(), Ordering::Relaxed),
+            }
+        };
+        match counted {
+            Ok(Some(counted)) => Ok(counted == rows),
+            Ok(None) => Err(Error::Unwanted),
             Err(error) => {
                 let dataset = &self.place.dataset.name;
                 warn!(

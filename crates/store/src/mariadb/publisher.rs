@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable;
 use tracing::warn;
 
 use super::connect::{in_time, in_time_of, is_lost, timed_out};
-use super::reservation::{self, Watched, lock_dataset};
+use super::reservation::{self, Reservation, Watched, lock_dataset};
 use super::session::{ConnectionId, Session, count, kill};
 use super::staging::Staging;
 use super::{Mariadb, ledger, lock, space, table};
@@ -38,7 +38,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Beginning with 100 ms look-ups kept 0.87 and 0.90 of their throughput in the first six seconds.
 const SWAP_PAUSE_MIN: Duration = Duration::from_millis(200);
 const SWAP_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often it is seen during a pause whether the version is still wanted.
+/// How often it is seen during a pause or a count whether the version is still wanted.
 const WANTED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Holds the lock of a dataset, on the session on which it swaps.
@@ -86,7 +86,7 @@ impl Publisher {
         let (ledger, live) = (Ledger::default(), None);
         let mut publisher = Self { store, dataset, session, ledger, live, reserved, watched };
         let orphans = publisher.reload().await?;
-        publisher.refuse_what_is_in_the_way().await?;
+        publisher.refuse_what_is_in_the_way()?;
         publisher.rebuild().await?;
         for version in orphans {
             if let Err(error) = publisher.drop_orphan(version).await {
@@ -110,13 +110,8 @@ impl Publisher {
     }
 
     /// A swap needs the name that the live version will have; what has it would fail every load in its last step.
-    async fn refuse_what_is_in_the_way(&mut self) -> Result<()> {
-        let Some(live) = self.live else { return Ok(()) };
-        let mut conn = self.session.begin().await?;
-        let named = in_time(table::named(conn.conn(), &self.dataset.name)).await;
-        if !conn.done(named)?.taken.contains(&live) {
-            return Ok(());
-        }
+    fn refuse_what_is_in_the_way(&self) -> Result<()> {
+        let Some(live) = self.live.filter(|live| self.ledger.is_taken(*live)) else { return Ok(()) };
         Err(Error::Setup(format!(
             "the database has a table `{}`, whose name the live version {live} of `{}` needs when it is replaced: \
              rename that table or drop it",
@@ -191,13 +186,24 @@ impl Publisher {
         self.session.is_broken()
     }
 
-    pub(crate) async fn is_live_whole(&mut self) -> Result<bool> {
+    pub(crate) async fn is_live_whole(&self, is_wanted: impl Fn() -> bool) -> Result<bool> {
         let Some(live) = self.ledger.live() else { return Ok(false) };
         let (version, rows) = (live.version, live.rows);
         let mut conn = self.session.begin().await?;
-        let counted = table::count_live(conn.conn(), &self.dataset.name, version);
-        let counted = in_time_of(COUNT_TIMEOUT, counted).await;
-        let counted = conn.done(counted)?;
+        let count = async {
+            let counted = table::count_live(conn.conn(), &self.dataset.name, version);
+            let counted = in_time_of(COUNT_TIMEOUT, counted).await;
+            conn.done(counted)
+        };
+        let counted = tokio::select! {
+            counted = count => counted?,
+            () = until_unwanted(is_wanted) => {
+                // The server would go on counting, and keep the lock for as long.
+                let mut other = self.store.connect().await?;
+                in_time(kill(&mut other, &[self.session.id()])).await?;
+                return Err(Error::Unwanted);
+            }
+        };
         if counted != rows {
             warn!(
                 dataset = self.dataset.name,
@@ -243,10 +249,11 @@ impl Publisher {
     }
 
     pub(crate) async fn end(self, ending: Ending<'_>) -> Result<()> {
-        if let Some(reserved) = &self.reserved {
-            reservation::end(&self.session, &self.dataset.name, reserved, ending).await?;
+        let Self { store, dataset, session, reserved, watched, .. } = self;
+        if let Some(reserved) = reserved {
+            return Reservation::with(store, dataset, reserved, session, watched).end(ending).await;
         }
-        self.release().await;
+        session.close(store.timeout).await;
         Ok(())
     }
 
@@ -286,12 +293,9 @@ impl Publisher {
                 ));
             }
             // Readers that queued behind the attempt get their turn; others do not try in step with us.
-            let until = Instant::now() + pause.mul_f64(rand::random_range(0.5..1.5));
-            while Instant::now() < until {
-                if !is_wanted() {
-                    return Err(Error::Unwanted);
-                }
-                tokio::time::sleep(WANTED_INTERVAL.min(until - Instant::now())).await;
+            let pause_now = pause.mul_f64(rand::random_range(0.5..1.5));
+            if tokio::time::timeout(pause_now, until_unwanted(&is_wanted)).await.is_ok() {
+                return Err(Error::Unwanted);
             }
             pause = (pause * 2).min(SWAP_PAUSE_MAX);
         }
@@ -453,6 +457,13 @@ impl Publisher {
             conn.done(dropped)?;
         }
         Ok(())
+    }
+}
+
+/// Waits until a load is not wanted any more.
+async fn until_unwanted(is_wanted: impl Fn() -> bool) {
+    while is_wanted() {
+        tokio::time::sleep(WANTED_INTERVAL).await;
     }
 }
 

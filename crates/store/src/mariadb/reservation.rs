@@ -60,6 +60,17 @@ impl Reservation {
         Ok(Self { store, dataset: dataset.clone(), reserved, session, watched })
     }
 
+    /// The reservation of a publisher that stages nothing.
+    pub(super) fn with(
+        store: Arc<Mariadb>,
+        dataset: Arc<Dataset>,
+        reserved: Reserved,
+        session: Session,
+        watched: Watched,
+    ) -> Self {
+        Self { store, dataset, reserved, session, watched }
+    }
+
     pub(crate) fn version(&self) -> u32 {
         self.reserved.version
     }

@@ -74,20 +74,16 @@ pub(super) async fn count(conn: &mut Conn, connections: &[ConnectionId]) -> Resu
 pub(super) struct Session {
     conn: Arc<Mutex<Conn>>,
     id: ConnectionId,
-    state: Arc<State>,
+    /// A statement was given up on the connection, or the connection broke: it cannot be used any more. Whoever uses the
+    /// connection sets this until it knows better.
+    broken: Arc<AtomicBool>,
     heartbeat: JoinSet<()>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// A statement was given up on the connection, or the connection broke: it cannot be used any more.
-    broken: AtomicBool,
 }
 
 /// The connection, in use for one or more statements.
 pub(super) struct InUse {
     conn: OwnedMutexGuard<Conn>,
-    state: Arc<State>,
+    broken: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -98,10 +94,10 @@ impl Session {
             ConnectionId::of(&mut conn).await
         };
         let id = tokio::time::timeout(store.timeout, open).await.map_err(timed_out)??;
-        let (conn, state) = (Arc::new(Mutex::new(conn)), Arc::new(State::default()));
+        let (conn, broken) = (Arc::new(Mutex::new(conn)), Arc::<AtomicBool>::default());
         let mut heartbeat = JoinSet::new();
-        heartbeat.spawn(beat(conn.clone(), state.clone()));
-        Ok(Self { conn, id, state, heartbeat })
+        heartbeat.spawn(beat(conn.clone(), broken.clone()));
+        Ok(Self { conn, id, broken, heartbeat })
     }
 
     pub(super) fn id(&self) -> ConnectionId {
@@ -110,17 +106,17 @@ impl Session {
 
     pub(super) fn is_broken(&self) -> bool {
         // Whoever uses it has not decided yet: a heartbeat under way is no loss.
-        self.conn.try_lock().is_ok_and(|_unused| self.state.broken.load(Ordering::Relaxed))
+        self.conn.try_lock().is_ok_and(|_unused| self.broken.load(Ordering::Relaxed))
     }
 
     /// The connection for some statements. Until [`InUse::done`] it counts as broken, because whoever is dropped in the
     /// middle of a statement leaves it in a state that nobody knows.
     pub(super) async fn begin(&self) -> Result<InUse> {
         let conn = self.conn.clone().lock_owned().await;
-        if self.state.broken.swap(true, Ordering::Relaxed) {
+        if self.broken.swap(true, Ordering::Relaxed) {
             return Err(Error::Unavailable("the connection that holds the lock is broken".into()));
         }
-        Ok(InUse { conn, state: self.state.clone() })
+        Ok(InUse { conn, broken: self.broken.clone() })
     }
 
     /// Closes the connection, so that its locks are free before anybody is told that this is done.
@@ -154,25 +150,22 @@ impl InUse {
     /// Ends the use with what came of the statements: only an answer of the server leaves the connection usable.
     pub(super) fn done<T>(self, result: Result<T>) -> Result<T> {
         let usable = result.as_ref().err().is_none_or(|error| !is_broken(error));
-        self.state.broken.store(!usable, Ordering::Relaxed);
+        self.broken.store(!usable, Ordering::Relaxed);
         result
     }
 }
 
-async fn beat(conn: Arc<Mutex<Conn>>, state: Arc<State>) {
+async fn beat(conn: Arc<Mutex<Conn>>, broken: Arc<AtomicBool>) {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
-        if state.broken.load(Ordering::Relaxed) {
-            continue;
-        }
         // Whoever uses it at the moment is heard of by the server.
         let Ok(mut conn) = conn.try_lock() else { continue };
-        if state.broken.swap(true, Ordering::Relaxed) {
-            continue;
+        if broken.swap(true, Ordering::Relaxed) {
+            return;
         }
         let beaten = tokio::time::timeout(HEARTBEAT_TIMEOUT, conn.ping()).await;
         match beaten.map_err(timed_out).and_then(|beaten| Ok(beaten?)) {
-            Ok(()) => state.broken.store(false, Ordering::Relaxed),
+            Ok(()) => broken.store(false, Ordering::Relaxed),
             Err(error) => {
                 return warn!(error = crate::error::chain(&error), "lost the connection that holds a lock");
             }

@@ -28,11 +28,17 @@ impl Reports {
                 remove_if_unlocked(&entry.path())?;
             }
         }
-        let path = work_dir.join(format!("{PREFIX}{}", Uuid::now_v7()));
-        fs::create_dir(&path)?;
-        let lock = File::open(&path)?;
-        lock.try_lock()?;
-        Ok(Self { path, _lock: lock })
+        loop {
+            let path = work_dir.join(format!("{PREFIX}{}", Uuid::now_v7()));
+            fs::create_dir(&path)?;
+            // Another updater that starts just now may have taken it for that of a crashed one.
+            if let Ok(lock) = File::open(&path)
+                && lock.try_lock().is_ok()
+                && path.exists()
+            {
+                return Ok(Self { path, _lock: lock });
+            }
+        }
     }
 
     /// The report of a load.

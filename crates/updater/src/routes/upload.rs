@@ -17,7 +17,7 @@ use super::pump::{Patience, Pumped, drain, pump};
 use crate::app::Shared;
 use crate::body::{self, BodySender};
 use crate::load::{Failure, Report};
-use crate::loads::{Load, Order, Wish};
+use crate::loads::{Load, NoLoad, Order, Wish};
 
 /// What can stand behind the question mark. A misspelled wish must not be a wish that is passed over.
 #[derive(Debug, Deserialize)]
@@ -116,7 +116,7 @@ impl Upload {
         let loads = &self.shared.loads;
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default().part("load");
         let order = Order { dataset: &self.dataset.name, source: &source, wish: self.wish, trace };
-        let load = loads.begin(order).map_err(|first| in_the_way(&first, request))?;
+        let load = loads.begin(order).map_err(|why| no_load(&why, request))?;
         if wants_no_wait(request) {
             load.set_async();
         }
@@ -171,8 +171,11 @@ impl Upload {
     }
 }
 
-/// The answer while another file of the same dataset is being received.
-fn in_the_way(first: &Load, request: &HttpRequest) -> Problem {
+/// The answer where a load cannot begin.
+fn no_load(why: &NoLoad, request: &HttpRequest) -> Problem {
+    let NoLoad::InTheWay(first) = why else {
+        return Problem::unavailable("as many loads run as may; see /loads");
+    };
     let (dataset, id, seconds) = (&first.dataset, first.id, first.elapsed().as_secs());
     let updater = request.connection_info();
     let (scheme, host) = (updater.scheme(), updater.host());

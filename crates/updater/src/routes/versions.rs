@@ -12,6 +12,7 @@ use tracing::info;
 use super::guard;
 use crate::answer::store_problem;
 use crate::app::Shared;
+use crate::settle::recover;
 
 /// The dataset of that name.
 pub(super) fn find(shared: &Shared, name: &str) -> Result<Arc<Dataset>, Problem> {
@@ -65,7 +66,12 @@ pub(super) async fn activate(
     let task = async move {
         // Whoever goes back does not want what is on its way.
         own.loads.cancel(&definition.name).await;
-        own.store.publisher(&definition).await?.activate(version).await
+        let activated = own.store.publisher(&definition).await?.activate(version).await;
+        if let Err(store::Error::OutcomeUnknown { .. }) = &activated {
+            // The ledger says what happened as soon as the database answers.
+            tokio::spawn(recover(own.store.clone(), definition, own.loads.stopping().clone()));
+        }
+        activated
     };
     let task = shared.runtime.spawn(shared.loads.tracker().track_future(task));
     let activated = task.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;

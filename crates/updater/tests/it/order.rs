@@ -178,3 +178,45 @@ fn p3_a_load_that_was_answered_early_is_known_after_a_crash() {
         assert_eq!(http::get(second.port, "/loads/01a21143-88bb-76d3-a79c-a0ffac3d5041").status, 404);
     }
 }
+
+#[test]
+fn p8_a_load_that_counts_the_live_rows_can_be_cancelled() {
+    let updater = Updater::start(Backend::Mariadb);
+    let database = updater.database.clone().unwrap();
+    updater.put("a,1,\n");
+    updater.put("a,2,\n");
+    // The count waits for this session, as it would for a billion rows.
+    let holder = std::thread::spawn(move || database.try_execute("LOCK TABLES items WRITE; SELECT SLEEP(4)"));
+    let counting = std::thread::scope(|scope| {
+        let counting = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(500));
+            updater.put("a,2,\n")
+        });
+        until(|| updater.get("/loads")["loads"][0]["phase"] == "waiting");
+        std::thread::sleep(Duration::from_millis(300));
+        let load = updater.get("/loads")["loads"][0].clone();
+        assert_eq!(load["phase"], "waiting", "{load}");
+        let start = Instant::now();
+        let path = format!("/loads/{}", load["id"].as_str().unwrap());
+        let cancelled = http::send("DELETE", updater.port, &path, &[], b"");
+        assert_eq!(json(&cancelled)["outcome"], "cancelled", "{}", cancelled.text());
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        counting.join().unwrap()
+    });
+    assert_eq!(counting.status, 409);
+    holder.join().unwrap().unwrap();
+    assert_eq!(activate(&updater, 1).status, 200);
+    assert_eq!(updater.versions(), "2:withdrawn 1:live ");
+}
+
+#[test]
+fn p10_loads_that_run_at_once_are_limited_dry_runs_included() {
+    let updater = Updater::start(Backend::Embedded);
+    let running: Vec<_> = (0..16).map(|_| send_slowly(&updater, "?dry_run=true", "a,1,\n")).collect();
+    let refused = updater.put("a,1,\n");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.text());
+    for slow in running {
+        assert_eq!(finish(slow).status, 200);
+    }
+    assert_eq!(updater.put("a,1,\n").status, 200);
+}
