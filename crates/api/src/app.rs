@@ -96,8 +96,8 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(processors.div_ceil(4)).enable_all().build()
 }
 
-/// Ready means: at least one dataset can be served, and none was lost that was served since the start. A dataset that
-/// could never be served is named and keeps nobody out: the others would be away with it.
+/// Ready means: at least one dataset can be served, and every dataset that was served since the start still can. A dataset
+/// that this process never served is only named: taking the process out of rotation would take the others away, too.
 fn health(reader: Reader) -> Health {
     Health::new(Arc::new(move || Box::pin(std::future::ready(readiness(&reader)))))
 }
@@ -110,7 +110,7 @@ fn readiness(reader: &Reader) -> Result<Vec<String>, String> {
     // Why is for the log, which has it.
     let lost: Vec<_> = health.unwell.iter().filter(|unwell| unwell.was_served).collect();
     if let Some(first) = lost.first() {
-        return Err(format!("`{}` was served and cannot be read any more", first.dataset));
+        return Err(format!("`{}` was served before and cannot be read now", first.dataset));
     }
     let unwell: Vec<_> =
         health.unwell.iter().map(|unwell| format!("`{}` cannot be read", unwell.dataset)).collect();

@@ -58,7 +58,7 @@ pub enum Error {
         /// How many are allowed.
         max: u64,
     },
-    /// So many rows were refused that the rest of the file was not read.
+    /// Reading stopped because too many rows were refused.
     #[error("stopped after {max} refused rows")]
     TooManyRejects {
         /// How many were refused.

@@ -6,8 +6,7 @@
 //! stays in memory, so a small file never touches the disk. Rows with the same key stay in the order of their lines.
 //!
 //! A run that continues the one before it is joined to it: rows that come in key order are one run in the end, which is
-//! only read again. The runs are merged in several ranges of the keys at once, if whoever takes the rows can take
-//! several.
+//! only read again. A caller that takes several key ranges at once gets each from a merge of its own.
 
 mod blocks;
 mod buffer;

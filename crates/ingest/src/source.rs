@@ -74,7 +74,7 @@ enum Decoder<B: Stream<Item = io::Result<Bytes>> + Unpin> {
     Zstd(Box<ZstdDecoder<Whole<B>>>),
 }
 
-/// So much may be unpacked whatever the ratio: it costs a fraction of a second.
+/// Bytes that may be unpacked whatever the ratio is: unpacking them takes a fraction of a second.
 const UNPACKED_BYTES_FREE: u64 = 16 << 20;
 
 impl<B: Stream<Item = io::Result<Bytes>> + Unpin> Unpacked<B> {

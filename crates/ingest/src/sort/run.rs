@@ -162,7 +162,7 @@ impl Run {
         if !in_order || !self.blocks.are_before(&next.blocks) {
             return Some(next);
         }
-        // Nobody reads a run while others are still written.
+        // Runs are read only after the last one is written, so nothing else refers to these.
         let Some((blocks, others)) = Arc::get_mut(&mut self.blocks).zip(Arc::get_mut(&mut next.blocks))
         else {
             return Some(next);

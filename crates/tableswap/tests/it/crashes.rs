@@ -102,19 +102,14 @@ fn p4_a_paused_updater_that_wakes_up_late_publishes_nothing_over_a_newer_version
     );
     slow.write_all(&[head.as_bytes(), &file.as_bytes()[..file.len() - 1]].concat()).unwrap();
     until(|| http::get(site.updater_port, "/loads").text().contains("\"phase\":\"receiving\""));
-    // The lock is held by now; while its holder stands still, the database drops its connection.
+    // Its session is open by now; while the updater stands still, the database drops it.
     until(|| !connections(&site).is_empty());
     updater.pause();
     for id in connections(&site) {
         // One may have ended by itself.
         let _ = site.database.as_ref().unwrap().try_execute(&format!("KILL {id}"));
     }
-    let second = Site {
-        updater_port: testkit::free_port(),
-        api_port: 0,
-        dir: tempfile::tempdir().unwrap(),
-        database: site.database.clone(),
-    };
+    let second = site.beside();
     let _second = second.updater();
     until(|| second.upload(promotions_csv(100, edition(2, 3)).as_bytes()).status == 200);
     updater.resume();
@@ -142,12 +137,7 @@ fn p4_a_publisher_that_stands_still_keeps_others_out_for_less_than_40_seconds() 
     let site = Site::new(crate::harness::Backend::Mariadb);
     let first = site.updater();
     assert_eq!(site.upload(promotions_csv(100, edition(3, 1)).as_bytes()).status, 200);
-    let second = Site {
-        updater_port: testkit::free_port(),
-        api_port: 0,
-        dir: tempfile::tempdir().unwrap(),
-        database: site.database.clone(),
-    };
+    let second = site.beside();
     let _second = second.updater();
     let large = promotions_csv(400_000, edition(3, 2));
     std::thread::scope(|scope| {

@@ -42,6 +42,12 @@ impl Site {
         Self { dir: tempfile::tempdir().unwrap(), database, updater_port: free_port(), api_port: free_port() }
     }
 
+    /// Another updater of the same database, with a work directory of its own.
+    pub(crate) fn beside(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, database: self.database.clone(), updater_port: free_port(), api_port: free_port() }
+    }
+
     fn store_url(&self, read_only: bool) -> String {
         match &self.database {
             Some(database) if read_only => database.reader_url(),
