@@ -112,8 +112,8 @@ fn readiness(reader: &Reader) -> Result<Vec<String>, String> {
     if let Some(first) = lost.first() {
         return Err(format!("`{}` was served before and cannot be read now", first.dataset));
     }
-    let unwell: Vec<_> =
-        health.unwell.iter().map(|unwell| format!("`{}` cannot be read", unwell.dataset)).collect();
+    let unwell = health.unwell.iter().map(|unwell| format!("`{}` cannot be read", unwell.dataset));
+    let unwell: Vec<_> = unwell.chain(health.excluded).collect();
     if reader.live().is_empty() {
         return Err(unwell.into_iter().next().unwrap_or_else(|| "no dataset has a live version yet".into()));
     }

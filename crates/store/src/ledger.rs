@@ -45,6 +45,8 @@ pub(crate) struct Ledger {
     /// The highest version whose rows were seen, whether or not it has an entry.
     seen_max: u32,
     taken: BTreeSet<u32>,
+    /// The highest number of a swap that is known beside the entries.
+    last_swap: u64,
 }
 
 impl Ledger {
@@ -147,6 +149,7 @@ impl Ledger {
             reason: None,
             swap: 0,
             live_swap: 0,
+            content: None,
             schema: new.schema,
         };
         if let Some(own) = own.filter(|own| *own != version) {
@@ -169,10 +172,12 @@ impl Ledger {
         }
     }
 
-    /// Enters the live version again whose entry is gone.
-    pub(crate) fn rebuild(&mut self, version: u32, dataset: &Dataset, rows: u64) {
+    /// Enters the live version again whose entry is gone or is of other content. The swap that made it live is not known,
+    /// so it gets a new number.
+    pub(crate) fn rebuild(&mut self, version: u32, dataset: &Dataset, rows: u64, content: u64) {
         let load = NewLoad { id: String::new(), source: "rebuilt from the live rows".into() };
-        let entry = Entry { rows, ..Entry::reserved(version, dataset, &load) };
+        let content = Some(content);
+        let entry = Entry { rows, content, ..Entry::reserved(version, dataset, &load) };
         self.insert(entry);
         self.see_live(Some(version));
     }
@@ -213,8 +218,19 @@ impl Ledger {
     /// Numbers the swap that is to come. It is written before the swap, so that whoever sees the version live can tell
     /// this time from an earlier one, and a server that is behind from one on which somebody rolled back.
     pub(crate) fn announce(&mut self, version: u32) {
-        let last = self.entries.iter().map(|entry| entry.swap.max(entry.live_swap)).max().unwrap_or(0);
-        self.change(version, |entry| entry.swap = last + 1);
+        let next = self.last_swap() + 1;
+        self.change(version, |entry| entry.swap = next);
+    }
+
+    /// The highest number of a swap.
+    pub(crate) fn last_swap(&self) -> u64 {
+        let of_entries = self.entries.iter().map(|entry| entry.swap.max(entry.live_swap));
+        of_entries.chain([self.last_swap]).max().unwrap_or(0)
+    }
+
+    /// Takes note of a swap that no entry may remember: where entries were lost, numbers go on above it.
+    pub(crate) fn see_last_swap(&mut self, swap: u64) {
+        self.last_swap = swap;
     }
 
     /// Enters that another version became live. Going back withdraws the one that was live before.

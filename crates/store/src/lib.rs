@@ -103,6 +103,15 @@ impl Store {
         self.publisher(dataset).await?.end(Ending::Told).await
     }
 
+    /// Shows readers of replicas, every second, how far those are behind, for as long as this is waited for.
+    pub async fn send_heartbeats(&self) {
+        match self {
+            // Its readers look at the same files.
+            Self::Embedded(_) => std::future::pending().await,
+            Self::Mariadb(store) => store.send_heartbeats().await,
+        }
+    }
+
     /// Reads all that is stored of a dataset, in no hurry, until `stop` is set, and says what is damaged. MariaDB has
     /// checksums of its own.
     pub async fn scrub(&self, dataset: &Arc<Dataset>, stop: Arc<AtomicBool>) -> Result<Vec<Error>> {

@@ -1,16 +1,17 @@
 //! The store in MariaDB.
 //!
 //! The live version of a dataset is the table of its name; other versions stand beside it as `promotions__v41`. A
-//! version's number is part of its table: a virtual column, which costs no byte and moves with the table's name. So
-//! every row that is read proves which version it is of. `RENAME TABLE` is the swap. A named lock makes one publisher,
+//! version's number and its content id are part of its table: two virtual columns, which cost no byte and move with the table's
+//! name. So every row that is read proves which version it is of. `RENAME TABLE` is the swap. A named lock makes one publisher,
 //! and the swap runs on the connection that holds it. The ledger is the table `tableswap_versions`.
 
 mod cache;
 mod connect;
+mod connections;
 mod ledger;
+mod live_tables;
 mod load;
 mod lock;
-mod look;
 mod node;
 mod pace;
 mod publisher;
@@ -23,16 +24,21 @@ mod select;
 mod session;
 mod space;
 mod staging;
+mod store_table;
 mod table;
 mod turns;
+mod watermarks;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dataset::Dataset;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
+use tracing::warn;
 
+use self::watermarks::SwapWatermarks;
+use crate::error::chain;
 use crate::ledger::Ledger;
 use crate::publisher::LiveRows;
 use crate::version::NewLoad;
@@ -53,7 +59,13 @@ pub struct Mariadb {
     timeout: Duration,
     swap_wait: Duration,
     metrics: Metrics,
+    /// The store that the database was when it was first reached.
+    store_id: OnceLock<String>,
+    watermarks: SwapWatermarks,
 }
+
+/// From one heartbeat to the next: the age of a replica is known to the second.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Mariadb {
     pub(crate) fn open(address: &Address, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
@@ -64,13 +76,62 @@ impl Mariadb {
             timeout: Duration::from_millis(settings.timeout_ms),
             swap_wait: Duration::from_millis(settings.swap_wait_ms),
             metrics: metrics.clone(),
+            store_id: OnceLock::new(),
+            watermarks: SwapWatermarks::default(),
         })
+    }
+
+    /// Makes the ledger where it is missing, and refuses a database that is another store than before.
+    async fn create_ledger(&self, conn: &mut Conn) -> Result<()> {
+        let known = self.store_id.get();
+        let store = ledger::create(conn, known.map(String::as_str)).await?;
+        match known {
+            Some(known) if *known != store.store_id => Err(another_store(known, &store.store_id)),
+            _ => {
+                // The first one stays.
+                let _ = self.store_id.set(store.store_id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a heartbeat every second, for as long as it is waited for.
+    pub(crate) async fn send_heartbeats(&self) {
+        let mut conn = None;
+        let mut is_failing = false;
+        loop {
+            let sent = tokio::time::timeout(self.timeout, self.send_heartbeat(&mut conn)).await;
+            let sent = sent.unwrap_or_else(|elapsed| Err(connect::timed_out(elapsed)));
+            if let Err(error) = &sent {
+                conn = None;
+                if !is_failing {
+                    warn!(error = chain(error), "cannot write the heartbeat that shows the age of replicas");
+                }
+            }
+            is_failing = sent.is_err();
+            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        }
+    }
+
+    async fn send_heartbeat(&self, kept: &mut Option<Conn>) -> Result<()> {
+        let conn = if let Some(conn) = kept {
+            conn
+        } else {
+            let mut conn = self.connect().await?;
+            self.create_ledger(&mut conn).await?;
+            kept.insert(conn)
+        };
+        store_table::write_heartbeat(conn).await
     }
 
     /// A connection outside of the pool.
     async fn connect(&self) -> Result<Conn> {
-        let connected = tokio::time::timeout(self.timeout, Conn::new(self.opts.clone())).await;
-        connected.map_err(connect::timed_out)?.map_err(Error::from)
+        let connected = tokio::time::timeout(self.timeout, async {
+            let mut conn = Conn::new(self.opts.clone()).await?;
+            connect::check_session(&mut conn).await?;
+            Ok(conn)
+        });
+        connected.await.map_err(connect::timed_out)?
     }
 
     pub(crate) async fn check(&self) -> Result<()> {
@@ -100,7 +161,7 @@ impl Mariadb {
         let read = async {
             let mut ledger = Ledger::new(ledger::read(&mut conn, dataset).await?);
             // After a crash between a swap and its entry, the entry says so only from the next load on.
-            ledger.see_live(table::live_version(&mut conn, dataset).await?);
+            ledger.see_live(table::live(&mut conn, dataset).await?.map(|live| live.version));
             Ok(ledger.into_newest_first())
         };
         tokio::time::timeout(self.timeout, read).await.map_err(connect::timed_out)?
@@ -109,4 +170,12 @@ impl Mariadb {
     pub(crate) fn reader(self: &Arc<Self>) -> Arc<Reader> {
         Reader::start(&self.address, &self.settings, &self.metrics)
     }
+}
+
+/// Refuses a database that is another store than the one that was reached first.
+fn another_store(expected: &str, found: &str) -> Error {
+    Error::Setup(format!(
+        "the database is another store ({found}) than before ({expected}); if it replaces that one, run \
+         UPDATE tableswap_store SET store_id = '{expected}', history_id = MD5(RAND())"
+    ))
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::Reader;
+use crate::reader::{ServerStatus, Servers};
 
 /// Metrics that cannot be made or registered, which is a defect.
 pub type MetricsError = prometheus::Error;
@@ -127,6 +128,9 @@ pub struct Followed {
     rows: IntGaugeVec,
     published: IntGaugeVec,
     servers: IntGaugeVec,
+    age: GaugeVec,
+    diverged: IntGauge,
+    alone: IntGauge,
     ready: IntGauge,
 }
 
@@ -148,6 +152,21 @@ impl Followed {
                 "Databases that look-ups can use (in) and cannot use now (out).",
                 "state",
             )?,
+            age: GaugeVec::new(
+                Opts::new(
+                    "tableswap_store_replica_age_seconds",
+                    "How far a replica is behind the primary, by the last heartbeats that came to both.",
+                ),
+                &["server"],
+            )?,
+            diverged: IntGauge::new(
+                "tableswap_store_diverged_replicas",
+                "Replicas that have a version that the primary never had.",
+            )?,
+            alone: IntGauge::new(
+                "tableswap_store_alone_seconds",
+                "For how long replicas have answered alone, because the primary is away.",
+            )?,
             ready: IntGauge::new(
                 "tableswap_store_ready",
                 "Whether look-ups can be answered: 1, or 0 where the store is away or nothing was loaded yet.",
@@ -158,11 +177,16 @@ impl Followed {
     fn all(&self) -> [&IntGaugeVec; 4] {
         [&self.version, &self.rows, &self.published, &self.servers]
     }
+
+    fn others(&self) -> [&dyn Collector; 4] {
+        [&self.ready, &self.age, &self.diverged, &self.alone]
+    }
 }
 
 impl Collector for Followed {
     fn desc(&self) -> Vec<&Desc> {
-        self.all().into_iter().flat_map(Collector::desc).chain(self.ready.desc()).collect()
+        let others = self.others().into_iter().flat_map(Collector::desc);
+        self.all().into_iter().flat_map(Collector::desc).chain(others).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -176,10 +200,19 @@ impl Collector for Followed {
             let published = live.published_at.map_or(0, |time| time.timestamp());
             self.published.with_label_values(&dataset).set(published);
         }
-        if let Some(servers) = self.reader.servers() {
-            self.servers.with_label_values(&["in"]).set(servers.fit);
-            self.servers.with_label_values(&["out"]).set(servers.unfit);
+        if let Some(Servers { servers, alone }) = self.reader.servers() {
+            let count = |is_counted: &dyn Fn(&ServerStatus) -> bool| {
+                number(servers.iter().filter(|server| is_counted(server)).count() as u64)
+            };
+            self.servers.with_label_values(&["in"]).set(count(&|server| server.is_available));
+            self.servers.with_label_values(&["out"]).set(count(&|server| !server.is_available));
+            self.diverged.set(count(&|server| server.is_diverged));
+            self.alone.set(number(alone.as_secs()));
+            for server in servers.iter().skip(1) {
+                self.age.with_label_values(&[&server.name]).set(server.age.as_secs_f64());
+            }
         }
-        self.all().into_iter().flat_map(Collector::collect).chain(self.ready.collect()).collect()
+        let others = self.others().into_iter().flat_map(Collector::collect);
+        self.all().into_iter().flat_map(Collector::collect).chain(others).collect()
     }
 }

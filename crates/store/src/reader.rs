@@ -1,6 +1,7 @@
 //! The contract of reading: keys in, rows as JSON out, all of one version, which is named.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,11 +21,25 @@ pub enum Reader {
     Mariadb(Arc<mariadb::Reader>),
 }
 
-/// How many databases look-ups can use, and cannot.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The database servers that a reader follows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Servers {
-    pub(crate) fit: i64,
-    pub(crate) unfit: i64,
+    /// The primary first.
+    pub(crate) servers: Vec<ServerStatus>,
+    /// For how long replicas have answered alone, because the primary is away.
+    pub(crate) alone: Duration,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServerStatus {
+    pub(crate) name: String,
+    /// Whether lookups can use it.
+    pub(crate) is_available: bool,
+    /// Whether it has a version that the primary never had.
+    pub(crate) is_diverged: bool,
+    /// How far it is behind the primary.
+    pub(crate) age: Duration,
 }
 
 /// Tells a version from every other, also from one with the same number in a store that was restored or made anew.
@@ -43,6 +58,8 @@ pub struct StoreHealth {
     pub error: Option<String>,
     /// Datasets that cannot be read.
     pub unwell: Vec<Unwell>,
+    /// Servers that are not read, each with the reason.
+    pub excluded: Vec<String>,
 }
 
 /// A dataset that cannot be read.

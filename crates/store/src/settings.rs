@@ -35,10 +35,14 @@ pub struct Settings {
     pub database_bytes_max: Option<u64>,
     /// Use a directory on a network file system, whose locks and renames may not hold. Default: `false`.
     pub allow_network_file_system: bool,
+    /// For how long replicas answer alone while the primary is away, in seconds. Default: 600.
+    pub alone_seconds_max: u64,
+    /// How far a replica may be behind the primary, in seconds; one that is further behind is not read. Default: 60.
+    pub replica_age_seconds_max: u64,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
     pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
-    #[serde(deserialize_with = "from_to::<_, _, 10, 600_000>")]
+    #[serde(deserialize_with = "from_to::<_, _, 100, 600_000>")]
     pub timeout_ms: u64,
     /// How long a swap is tried again while readers hold the live table, in milliseconds. Default: 60000.
     pub swap_wait_ms: u64,
@@ -66,6 +70,8 @@ impl Default for Settings {
             load_share_percent: 50,
             database_bytes_max: None,
             allow_network_file_system: false,
+            alone_seconds_max: 600,
+            replica_age_seconds_max: 60,
             cache_bytes: 64 << 20,
             timeout_ms: 2_000,
             swap_wait_ms: 60_000,

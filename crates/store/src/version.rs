@@ -93,6 +93,9 @@ pub struct Entry {
     /// The number of the swap by which it last became live. 0 for a version that never was.
     #[serde(default)]
     pub live_swap: u64,
+    /// Its content id, where the hash of its file is not known: that of its table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<u64>,
     /// Its columns.
     pub schema: Arc<Schema>,
 }
@@ -103,9 +106,12 @@ impl Entry {
         !sha256.is_empty() && self.sha256 == sha256 && self.definition_hash == definition_hash
     }
 
-    /// A number for its content: another version can have the same number, where a store was restored or made anew. The
-    /// content of one whose file is not known is told by when it was entered.
+    /// Identifies its content: a store that was restored or made anew can give the same number to another version. Where
+    /// neither the file nor the table is known, the time of the entry takes the place of the file.
     pub fn content_id(&self) -> u64 {
+        if let Some(content) = self.content {
+            return content;
+        }
         let mut hash = Sha256::new();
         hash.update(&self.sha256);
         hash.update(&self.definition_hash);
@@ -137,6 +143,7 @@ impl Entry {
             reason: None,
             swap: 0,
             live_swap: 0,
+            content: None,
             schema: dataset.schema.clone(),
         }
     }

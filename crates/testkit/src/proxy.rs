@@ -7,6 +7,7 @@ mod wire;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct FaultProxy {
     port: u16,
+    upstream_port: Arc<AtomicU16>,
     wire: Arc<Wire>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -48,9 +50,15 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let port = listener.local_addr().expect("the port").port();
         let wire = Arc::new(Wire::default());
-        let shared = Arc::clone(&wire);
-        let acceptor = thread::spawn(move || accept(&listener, upstream_port, &shared));
-        FaultProxy { port, wire, acceptor: Some(acceptor) }
+        let upstream_port = Arc::new(AtomicU16::new(upstream_port));
+        let (shared, upstream) = (Arc::clone(&wire), Arc::clone(&upstream_port));
+        let acceptor = thread::spawn(move || accept(&listener, &upstream, &shared));
+        FaultProxy { port, upstream_port, wire, acceptor: Some(acceptor) }
+    }
+
+    /// Leads new connections to another port, as a name that moved to another server does.
+    pub fn lead_to(&self, upstream_port: u16) {
+        self.upstream_port.store(upstream_port, Ordering::Relaxed);
     }
 
     /// Where clients connect to.
@@ -83,9 +91,9 @@ impl Drop for FaultProxy {
     }
 }
 
-fn accept(listener: &TcpListener, upstream_port: u16, wire: &Arc<Wire>) {
-    let upstream = SocketAddr::from(([127, 0, 0, 1], upstream_port));
+fn accept(listener: &TcpListener, upstream_port: &AtomicU16, wire: &Arc<Wire>) {
     for client in listener.incoming() {
+        let upstream = SocketAddr::from(([127, 0, 0, 1], upstream_port.load(Ordering::Relaxed)));
         if wire.has_ended() {
             return;
         }

@@ -167,6 +167,9 @@ impl App {
             let recover = recover(self.shared.store.clone(), dataset.clone(), stopping);
             self.shared.runtime.spawn(self.shared.loads.tracker().track_future(recover));
         }
+        let (store, stopping) = (self.shared.store.clone(), self.shared.loads.stopping().clone());
+        let heartbeats = async move { stopping.run_until_cancelled(store.send_heartbeats()).await };
+        self.shared.runtime.spawn(self.shared.loads.tracker().track_future(heartbeats));
         let drain = self.shared.loads.stop();
         service::run(self.server, self.health, self.times, shutdown, drain).await
     }

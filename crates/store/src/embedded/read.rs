@@ -289,7 +289,7 @@ impl Reader {
             let why = dataset.trouble.as_ref()?.why.clone();
             Some(Unwell { dataset: name.clone(), why, was_served: dataset.live.is_some() })
         });
-        StoreHealth { error, unwell: unwell.collect() }
+        StoreHealth { error, unwell: unwell.collect(), excluded: Vec::new() }
     }
 
     pub(crate) fn current(&self, dataset: &str) -> Option<VersionId> {

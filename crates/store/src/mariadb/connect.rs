@@ -3,15 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
-use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder};
 use tokio::time::error::Elapsed;
 
 use crate::Error;
 
-/// What every session needs, whatever the server's defaults are.
-const SESSION: &str = "SET SESSION autocommit = 1, time_zone = '+00:00', \
-    tx_isolation = 'READ-COMMITTED', \
-    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'";
+/// What every session needs, whatever the server's defaults and its `init_connect` are.
+const SESSION: &str = "SET NAMES utf8mb4, SESSION autocommit = 1, time_zone = '+00:00', \
+    tx_isolation = 'READ-COMMITTED', tx_read_only = 0, \
+    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO', \
+    sql_select_limit = 18446744073709551615, sql_big_selects = 1, max_join_size = 18446744073709551615, \
+    sql_safe_updates = 0, unique_checks = 1, foreign_key_checks = 1";
+
+/// Letters of several scripts, and what they are in UTF-8: a session that changes them would change rows and keys.
+const LETTERS: &str = "A\u{e4}\u{8a9e}\u{42f}";
+const LETTERS_UTF8: &str = "41C3A4E8AA9ED0AF";
 
 /// A load may send nothing for a while, when its rows are merged; but none of its statements waits long for a lock. What
 /// its host leaves behind is killed by the next publisher.
@@ -77,15 +84,22 @@ pub(super) fn reading(address: &Address, timeout_ms: u64) -> Opts {
         .into()
 }
 
-/// Connections for look-ups.
-pub(super) fn pool(reading: &Opts, connections_max: usize) -> Pool {
-    let constraints = PoolConstraints::new(0, connections_max.max(1)).unwrap_or_default();
-    let pool = PoolOpts::new()
-        .with_constraints(constraints)
-        // A reset would cost a round trip and forget the prepared statements; no session here leaves a trace.
-        .with_reset_connection(false)
-        .with_inactive_connection_ttl(Duration::from_mins(1));
-    Pool::new(OptsBuilder::from_opts(reading.clone()).pool_opts(pool))
+/// Makes sure that texts go through a session unchanged, in both directions, and returns which server it leads to.
+pub(super) async fn check_session(conn: &mut Conn) -> Result<String, Error> {
+    let select = format!(
+        "SELECT CONCAT_WS('/', @@hostname, @@port, @@server_id, @@datadir), CHAR_LENGTH('{LETTERS}'), \
+         CONVERT(x'{LETTERS_UTF8}' USING utf8mb4)"
+    );
+    // What cannot be read as UTF-8 is no error of the connection.
+    let seen: Option<(String, u64, Vec<u8>)> = conn.query_first(select).await?;
+    match seen {
+        Some((server, 4, letters)) if letters == LETTERS.as_bytes() => Ok(server),
+        _ => Err(Error::Setup(
+            "the database changes texts on their way: set character_set_server = utf8mb4 and check \
+             skip-character-set-client-handshake and init_connect in its configuration"
+                .into(),
+        )),
+    }
 }
 
 /// Whether the same statement may succeed on another connection.
@@ -142,6 +156,7 @@ pub(super) mod code {
     pub(in crate::mariadb) const NEED_REPREPARE: u16 = 1615;
     pub(in crate::mariadb) const DUPLICATE_KEY: u16 = 1062;
     pub(in crate::mariadb) const STATEMENT_TIMEOUT: u16 = 1969;
+    pub(in crate::mariadb) const TOO_MANY_PREPARED: u16 = 1461;
 }
 
 /// The code of an error that the server sent.
@@ -207,6 +222,13 @@ impl From<mysql_async::Error> for Error {
             Some(1148 | 4166) => Self::Setup(
                 "the database refuses LOAD DATA LOCAL: set local_infile = ON in the server's configuration"
                     .into(),
+            ),
+            Some(1665) => Self::Setup(
+                "the database logs statements and not rows: set binlog_format = MIXED or ROW in its configuration"
+                    .into(),
+            ),
+            Some(1153) => Self::Setup(
+                "max_allowed_packet of the database is too small: set it to 64M or more in its configuration".into(),
             ),
             _ => Self::Other(error.into()),
         }

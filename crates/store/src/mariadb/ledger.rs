@@ -1,4 +1,4 @@
-//! The ledger as a table, one row for each version.
+//! The ledger as a table, `tableswap_versions`, one row for each version.
 
 use chrono::DateTime;
 use mysql_async::prelude::{FromValue, Queryable};
@@ -6,6 +6,7 @@ use mysql_async::{Conn, Params, Row, params};
 use serde_json::Value as Json;
 
 use super::connect::{code, server_code};
+use super::store_table::{self, StoreRow};
 use crate::ledger::Reserved;
 use crate::{Entry, Error, Result, State};
 
@@ -29,6 +30,7 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
     reason TEXT NULL,
     swap_number BIGINT UNSIGNED NOT NULL,
     live_swap BIGINT UNSIGNED NOT NULL,
+    content_id BIGINT UNSIGNED NOT NULL,
     columns_json MEDIUMTEXT NOT NULL,
     PRIMARY KEY (dataset, version)
 ) ENGINE = InnoDB, CHARACTER SET utf8mb4";
@@ -40,30 +42,50 @@ const UPGRADE: &str = "ALTER TABLE tableswap_versions
     ADD COLUMN IF NOT EXISTS host VARCHAR(255) NOT NULL DEFAULT '' AFTER load_id,
     ADD COLUMN IF NOT EXISTS withdrawn_at BIGINT NULL AFTER published_at,
     ADD COLUMN IF NOT EXISTS swap_number BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER reason,
-    ADD COLUMN IF NOT EXISTS live_swap BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER swap_number";
+    ADD COLUMN IF NOT EXISTS live_swap BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER swap_number,
+    ADD COLUMN IF NOT EXISTS content_id BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER live_swap";
 
 const COLUMNS: &str = "dataset, version, state, row_count, rejected, duplicates, bytes, sha256, definition_hash, \
     source, load_id, host, forced, started_at, published_at, withdrawn_at, reason, swap_number, live_swap, \
-    columns_json";
+    content_id, columns_json";
 
 const PLACES: &str = ":dataset, :version, :state, :row_count, :rejected, :duplicates, :bytes, :sha256, \
     :definition_hash, :source, :load_id, :host, :forced, :started_at, :published_at, :withdrawn_at, :reason, \
-    :swap_number, :live_swap, :columns_json";
+    :swap_number, :live_swap, :content_id, :columns_json";
 
-/// So far back it is looked at versions whose rows are gone.
+/// How many of the newest numbers of a dataset keep their entries when their rows are gone: three weeks of half hours.
 const GONE_MAX: u32 = 1000;
 
-/// Makes the ledger, or brings it to this layout.
-pub(super) async fn create(conn: &mut Conn) -> Result<()> {
+/// Entries that nothing needs any more but a person who looks at the history.
+const IS_GONE: &str = "state IN ('dropped', 'failed', 'superseded') AND withdrawn_at IS NULL";
+
+/// Makes the tables of the ledger, or brings them to this layout. A layout of another program is an error.
+pub(super) async fn create(conn: &mut Conn, store_id: Option<&str>) -> Result<StoreRow> {
+    let known = store_table::read(conn).await?;
     let newest = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
-                  AND TABLE_NAME = 'tableswap_versions' AND COLUMN_NAME = 'live_swap'";
+                  AND TABLE_NAME = 'tableswap_versions' AND COLUMN_NAME = 'content_id'";
     if conn.query_first::<u64, _>(newest).await? == Some(0) {
         conn.query_drop(CREATE).await?;
         conn.query_drop(UPGRADE).await?;
         let live_swap = "UPDATE tableswap_versions SET live_swap = swap_number WHERE live_swap = 0";
         conn.query_drop(live_swap).await?;
+        // As `Entry::content_id` computes it.
+        let content_id = "UPDATE tableswap_versions SET content_id = \
+            CONV(LEFT(SHA2(CONCAT(sha256, definition_hash), 256), 16), 16, 10) WHERE content_id = 0";
+        conn.query_drop(content_id).await?;
     }
-    Ok(())
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    store_table::create(conn, store_id).await?;
+    store_table::read(conn).await?.ok_or_else(|| Error::corrupt("tableswap_store has no row"))
+}
+
+/// Removes the oldest entries of a dataset whose rows are gone.
+pub(super) async fn remove_old(conn: &mut Conn, dataset: &str) -> Result<()> {
+    let newest = newest(conn, dataset).await?;
+    let delete = format!("DELETE FROM tableswap_versions WHERE dataset = ? AND version <= ? AND {IS_GONE}");
+    Ok(conn.exec_drop(delete, (dataset, newest.saturating_sub(GONE_MAX))).await?)
 }
 
 /// Enters a version whose number is not in use. Says whether it was not.
@@ -104,12 +126,8 @@ pub(super) async fn forget(conn: &mut Conn, dataset: &str, reserved: &Reserved) 
 
 /// The entries of a dataset, oldest first; none where there is no ledger yet.
 pub(super) async fn read(conn: &mut Conn, dataset: &str) -> Result<Vec<Entry>> {
-    let select = format!(
-        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = :dataset AND (state NOT IN ('dropped', 'failed', 'superseded') OR withdrawn_at IS NOT NULL \
-         OR version + {GONE_MAX} > (SELECT MAX(version) FROM tableswap_versions WHERE dataset = :dataset)) \
-         ORDER BY version"
-    );
-    let rows = conn.exec::<Row, _, _>(select, params! { dataset }).await;
+    let select = format!("SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = ? ORDER BY version");
+    let rows = conn.exec::<Row, _, _>(select, (dataset,)).await;
     or_empty(rows)?.iter().map(entry).collect()
 }
 
@@ -157,6 +175,7 @@ fn parameters(dataset: &str, entry: &Entry) -> Result<Params> {
         "reason" => entry.reason.as_ref().map(|reason| reason.chars().take(4000).collect::<String>()),
         "swap_number" => entry.swap,
         "live_swap" => entry.live_swap,
+        "content_id" => entry.content_id(),
         "columns_json" => serde_json::to_string(&entry.schema).map_err(Error::corrupt)?,
     })
 }
@@ -164,6 +183,8 @@ fn parameters(dataset: &str, entry: &Entry) -> Result<Params> {
 fn entry(row: &Row) -> Result<Entry> {
     let schema: String = get(row, "columns_json")?;
     let time = |seconds: i64| DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+    let sha256: String = get(row, "sha256")?;
+    let content: u64 = get(row, "content_id")?;
     Ok(Entry {
         version: get(row, "version")?,
         state: serde_json::from_value(Json::String(get(row, "state")?)).map_err(Error::corrupt)?,
@@ -171,7 +192,8 @@ fn entry(row: &Row) -> Result<Entry> {
         rejected: get(row, "rejected")?,
         duplicates: get(row, "duplicates")?,
         bytes: get(row, "bytes")?,
-        sha256: get(row, "sha256")?,
+        content: (sha256.is_empty() && content != 0).then_some(content),
+        sha256,
         definition_hash: get(row, "definition_hash")?,
         source: get(row, "source")?,
         load: get(row, "load_id")?,

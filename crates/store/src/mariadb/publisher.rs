@@ -1,20 +1,23 @@
 //! Publishing in MariaDB: a named lock, a staging table, one `RENAME TABLE`.
 
+mod swap;
+
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dataset::Dataset;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tracing::warn;
 
-use super::connect::{in_time, in_time_of, is_lost, timed_out};
+use super::connect::{in_time, in_time_of, timed_out};
 use super::reservation::{self, Reservation, Watched, lock_dataset};
 use super::session::{ConnectionId, Session, count, kill};
 use super::staging::Staging;
-use super::{Mariadb, ledger, lock, space, table};
+use super::table::TableIdentity;
+use super::watermarks::{LiveSwap, SET_BACK};
+use super::{Mariadb, ledger, lock, space, store_table, table};
 use crate::error::chain;
 use crate::ledger::{Found, Ledger, Reserved};
 use crate::publisher::Ending;
@@ -23,10 +26,6 @@ use crate::{Error, FOLLOW_MS, Manners, Published, Result};
 
 /// Long enough for the server to notice that a connection was closed whose load has just been answered.
 const LOCK_WAIT_SECONDS: u32 = 1;
-/// The lock of a publisher whose connection broke during its swap is free as soon as the server notices that.
-const LOCK_AGAIN_SECONDS: u32 = 5;
-/// A swap that was sent has ended, one way or the other, when this is over: the server bounds it to a second.
-const RENAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// Counting a billion rows takes a few minutes.
 const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
 /// Dropping a table of a terabyte takes seconds; longer than this, somebody is in the way.
@@ -34,10 +33,6 @@ pub(super) const DROP_TIMEOUT: Duration = Duration::from_mins(1);
 /// What is left of a version that is discarded while the database hangs stays there for the next publisher.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pauses between attempts to swap grow from the first to the last, so that readers behind a slow one hardly notice them.
-/// Beginning with 100 ms look-ups kept 0.87 and 0.90 of their throughput in the first six seconds.
-const SWAP_PAUSE_MIN: Duration = Duration::from_millis(200);
-const SWAP_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often it is seen during a pause or a count whether the version is still wanted.
 const WANTED_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -48,16 +43,9 @@ pub struct Publisher {
     pub(super) dataset: Arc<Dataset>,
     session: Session,
     pub(super) ledger: Ledger,
-    live: Option<u32>,
+    live: Option<TableIdentity>,
     reserved: Option<Reserved>,
     pub(super) watched: Watched,
-}
-
-/// How an attempt to swap ended.
-enum Attempt {
-    Swapped,
-    /// A reader was in the way.
-    Blocked,
 }
 
 impl Publisher {
@@ -66,7 +54,7 @@ impl Publisher {
         let mut conn = session.begin().await?;
         let ready = in_time(async {
             require_mariadb(conn.conn()).await?;
-            ledger::create(conn.conn()).await
+            store.create_ledger(conn.conn()).await
         });
         let ready = ready.await;
         conn.done(ready)?;
@@ -85,6 +73,7 @@ impl Publisher {
     ) -> Result<Self> {
         let (ledger, live) = (Ledger::default(), None);
         let mut publisher = Self { store, dataset, session, ledger, live, reserved, watched };
+        publisher.upgrade_tables().await?;
         let orphans = publisher.reload().await?;
         publisher.refuse_what_is_in_the_way()?;
         publisher.rebuild().await?;
@@ -94,24 +83,60 @@ impl Publisher {
             }
         }
         publisher.write_ledger().await?;
+        publisher.check_history().await?;
         Ok(publisher)
+    }
+
+    /// Gives tables of an earlier layout their content id.
+    async fn upgrade_tables(&self) -> Result<()> {
+        let name = &self.dataset.name;
+        let mut conn = self.session.begin().await?;
+        let upgraded = in_time_of(DROP_TIMEOUT, async {
+            let entries = Ledger::new(ledger::read(conn.conn(), name).await?);
+            let content_of = |version| entries.get(version).map_or_else(rand::random, Entry::content_id);
+            for old in table::of_earlier_layout(conn.conn(), name).await? {
+                table::add_content(conn.conn(), &old.name, content_of(old.version)).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        let upgraded = upgraded.await;
+        conn.done(upgraded)
+    }
+
+    /// Refuses a database that holds an earlier swap than this updater has seen: its readers would refuse it, too.
+    async fn check_history(&mut self) -> Result<()> {
+        let Some(live) = self.ledger.live() else { return Ok(()) };
+        let live = LiveSwap { swap: live.swap, version: live.version, content: live.content_id() };
+        let mut conn = self.session.begin().await?;
+        let store = in_time(store_table::read(conn.conn())).await;
+        let store = conn.done(store)?.ok_or_else(|| Error::corrupt("tableswap_store has no row"))?;
+        if self.store.watermarks.note(&store, &self.dataset.name, live) {
+            return Ok(());
+        }
+        Err(Error::Setup(SET_BACK.into()))
     }
 
     /// Reads the ledger and puts it right by the tables that are there. Returns those that no version needs any more.
     async fn reload(&mut self) -> Result<Vec<u32>> {
         let mut conn = self.session.begin().await?;
-        let read = in_time(read(conn.conn(), &self.dataset.name, self.reserved())).await;
-        let (entries, found) = conn.done(read)?;
+        let read = in_time(async {
+            let last_swap = store_table::last_swap(conn.conn()).await?;
+            Ok::<_, Error>((last_swap, read(conn.conn(), &self.dataset.name, self.reserved()).await?))
+        });
+        let read = read.await;
+        let (last_swap, (entries, found, live)) = conn.done(read)?;
         self.ledger = Ledger::new(entries);
+        self.ledger.see_last_swap(last_swap);
         self.ledger.reconcile(&found);
-        self.live = found.live;
+        self.live = live;
         let orphans = found.present.into_iter().filter(|version| self.ledger.is_orphan(*version));
         Ok(orphans.collect())
     }
 
     /// A swap needs the name that the live version will have; what has it would fail every load in its last step.
     fn refuse_what_is_in_the_way(&self) -> Result<()> {
-        let Some(live) = self.live.filter(|live| self.ledger.is_taken(*live)) else { return Ok(()) };
+        let live = self.live.map(|live| live.version).filter(|live| self.ledger.is_taken(*live));
+        let Some(live) = live else { return Ok(()) };
         Err(Error::Setup(format!(
             "the database has a table `{}`, whose name the live version {live} of `{}` needs when it is replaced: \
              rename that table or drop it",
@@ -120,14 +145,20 @@ impl Publisher {
         )))
     }
 
-    /// Enters the live version again where its entry is gone.
+    /// Enters the live version again where its entry is gone, or describes other content.
     async fn rebuild(&mut self) -> Result<()> {
-        let Some(live) = self.live.filter(|live| self.ledger.get(*live).is_none()) else { return Ok(()) };
+        let is_entered =
+            |live: &TableIdentity| self.ledger.get(live.version).is_some_and(|entry| live.is_of(entry));
+        let Some(TableIdentity { version: live, content: Some(content) }) =
+            self.live.filter(|live| !is_entered(live))
+        else {
+            return Ok(());
+        };
         let name = &self.dataset.name;
         let mut conn = self.session.begin().await?;
         let seen = in_time_of(COUNT_TIMEOUT, async {
             let fits = table::has_columns(conn.conn(), name, &self.dataset.schema).await?;
-            Ok::<_, Error>((fits, table::count_live(conn.conn(), name, live).await?))
+            Ok::<_, Error>((fits, table::count_live(conn.conn(), name, live, content).await?))
         });
         let seen = seen.await;
         let (fits, rows) = conn.done(seen)?;
@@ -143,7 +174,7 @@ impl Publisher {
             rows,
             "the ledger had no entry of the live version: rebuilt it"
         );
-        self.ledger.rebuild(live, &self.dataset, rows);
+        self.ledger.rebuild(live, &self.dataset, rows, content);
         Ok(())
     }
 
@@ -188,10 +219,10 @@ impl Publisher {
 
     pub(crate) async fn is_live_whole(&self, is_wanted: impl Fn() -> bool) -> Result<bool> {
         let Some(live) = self.ledger.live() else { return Ok(false) };
-        let (version, rows) = (live.version, live.rows);
+        let (version, rows, content) = (live.version, live.rows, live.content_id());
         let mut conn = self.session.begin().await?;
         let count = async {
-            let counted = table::count_live(conn.conn(), &self.dataset.name, version);
+            let counted = table::count_live(conn.conn(), &self.dataset.name, version, content);
             let counted = in_time_of(COUNT_TIMEOUT, counted).await;
             conn.done(counted)
         };
@@ -226,7 +257,9 @@ impl Publisher {
         let version = self.ledger.stage(self.reserved.as_ref(), new)?;
         self.write_ledger().await?;
         let mut conn = self.session.begin().await?;
-        let made = in_time(conn.conn().query_drop(table::create(&self.dataset.name, version, &schema))).await;
+        let content = self.ledger.get(version).map_or(0, Entry::content_id);
+        let create = table::create(&self.dataset.name, version, content, &schema);
+        let made = in_time(conn.conn().query_drop(create)).await;
         match conn.done(made) {
             Ok(()) => Ok(Staging::new(self, version, keep_versions, schema)),
             Err(error) => {
@@ -258,11 +291,9 @@ impl Publisher {
     }
 
     pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {
-        let before = self.live;
+        let before = self.live_version();
         if Some(version) != before {
-            let mut conn = self.session.begin().await?;
-            let readable = in_time(table::is_readable(conn.conn(), &self.dataset.name, version)).await;
-            if !conn.done(readable)? || !self.ledger.stays(version) {
+            if !self.is_readable(version).await? || !self.ledger.stays(version) {
                 let dataset = self.dataset.name.clone();
                 self.release().await;
                 return Err(Error::NoSuchVersion { dataset, version });
@@ -275,104 +306,21 @@ impl Publisher {
         published
     }
 
+    fn live_version(&self) -> Option<u32> {
+        self.live.map(|live| live.version)
+    }
+
+    /// Whether a version that is not live has its table, with the content of its entry.
+    async fn is_readable(&self, version: u32) -> Result<bool> {
+        let Some(entry) = self.ledger.get(version) else { return Ok(false) };
+        let mut conn = self.session.begin().await?;
+        let readable = in_time(table::is_readable(conn.conn(), &self.dataset.name, entry)).await;
+        conn.done(readable)
+    }
+
     /// Lets others publish, before anybody is told that this is done.
     pub(super) async fn release(self) {
         self.session.close(self.store.timeout).await;
-    }
-
-    /// The swap, tried again while readers are in its way. Returns which version was live before.
-    pub(super) async fn swap(&mut self, version: u32, is_wanted: impl Fn() -> bool) -> Result<Option<u32>> {
-        let (start, before) = (Instant::now(), self.live);
-        self.ledger.announce(version);
-        self.write_ledger().await?;
-        let mut pause = SWAP_PAUSE_MIN;
-        while let Attempt::Blocked = self.try_swap(version).await? {
-            if start.elapsed() > self.store.swap_wait {
-                return Err(Error::SwapTimeout(
-                    self.store.swap_wait.as_millis().try_into().unwrap_or(u64::MAX),
-                ));
-            }
-            // Readers that queued behind the attempt get their turn; others do not try in step with us.
-            let pause_now = pause.mul_f64(rand::random_range(0.5..1.5));
-            if tokio::time::timeout(pause_now, until_unwanted(&is_wanted)).await.is_ok() {
-                return Err(Error::Unwanted);
-            }
-            pause = (pause * 2).min(SWAP_PAUSE_MAX);
-        }
-        self.store.metrics.swap_seconds.observe(start.elapsed().as_secs_f64());
-        Ok(before)
-    }
-
-    /// One attempt. Whatever the server answers, the live table says what happened.
-    async fn try_swap(&mut self, version: u32) -> Result<Attempt> {
-        if self.live == Some(version) {
-            // Afterwards nobody could tell whose swap that was.
-            return Err(Error::lock_lost(&self.dataset.name, "another version of this number is live"));
-        }
-        let rename = table::swap(&self.dataset.name, version, self.live);
-        let mut conn = self.session.begin().await?;
-        let renamed = tokio::time::timeout(RENAME_TIMEOUT, conn.conn().query_drop(rename)).await;
-        let renamed = renamed.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-        match renamed {
-            Ok(()) => drop(conn.done(Ok(()))),
-            Err(error) if is_lost(&error) => {
-                // It stays broken.
-                drop(conn);
-                return self.read_back(version, error.into()).await;
-            }
-            Err(error) => {
-                let live = in_time(table::live_version(conn.conn(), &self.dataset.name)).await;
-                let live = match conn.done(live) {
-                    Err(error) => return self.read_back(version, error).await,
-                    Ok(live) => live,
-                };
-                if live != Some(version) {
-                    return if table::is_blocked(&error) { Ok(Attempt::Blocked) } else { Err(error.into()) };
-                }
-            }
-        }
-        self.live = Some(version);
-        self.ledger.swapped(version);
-        self.enter_swap(version).await;
-        Ok(Attempt::Swapped)
-    }
-
-    /// Enters a swap that is done. What cannot be entered now does not make it undone.
-    async fn enter_swap(&mut self, version: u32) {
-        if let Err(error) = self.write_ledger().await {
-            let dataset = &self.dataset.name;
-            warn!(dataset, version, %error, "the version is live, its entry follows with the next load");
-        }
-    }
-
-    /// The connection broke during the swap: under the lock, the ledger and the live table say whether it happened, and
-    /// whatever another publisher did since.
-    async fn read_back(&mut self, version: u32, error: Error) -> Result<Attempt> {
-        let (start, swap) = (Instant::now(), self.ledger.get(version).map_or(0, |entry| entry.swap));
-        loop {
-            match self.lock_again().await {
-                Ok(()) if self.ledger.was_swapped(version, swap) => {
-                    self.enter_swap(version).await;
-                    return Ok(Attempt::Swapped);
-                }
-                Ok(()) => return Err(error),
-                Err(away) if start.elapsed() > self.store.swap_wait => {
-                    return Err(Error::OutcomeUnknown { version, source: away.into() });
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-            }
-        }
-    }
-
-    /// Takes the lock on a new session, and reads what others may have changed meanwhile.
-    async fn lock_again(&mut self) -> Result<()> {
-        let session = Session::open(&self.store).await?;
-        let mut conn = session.begin().await?;
-        let killed = in_time(kill(conn.conn(), &[self.session.id()])).await;
-        conn.done(killed)?;
-        lock_dataset(&session, &self.dataset.name, self.reserved(), LOCK_AGAIN_SECONDS).await?;
-        self.session = session;
-        self.reload().await.map(drop)
     }
 
     pub(super) fn published(&self, version: u32, before: Option<u32>) -> Result<Published> {
@@ -387,7 +335,11 @@ impl Publisher {
             return Ok(());
         }
         let mut conn = self.session.begin().await?;
-        let written = in_time(ledger::write(conn.conn(), &self.dataset.name, changed)).await;
+        let written = in_time(async {
+            store_table::write_last_swap(conn.conn(), self.ledger.last_swap()).await?;
+            ledger::write(conn.conn(), &self.dataset.name, changed).await
+        });
+        let written = written.await;
         conn.done(written)
     }
 
@@ -431,7 +383,7 @@ impl Publisher {
         if self.session.is_broken() {
             self.lock_again().await?;
         }
-        if !self.ledger.is_discardable(version) || self.live == Some(version) {
+        if !self.ledger.is_discardable(version) || self.live_version() == Some(version) {
             return self.write_ledger().await;
         }
         self.ledger.failed(version, reason);
@@ -456,7 +408,9 @@ impl Publisher {
             let dropped = in_time_of(DROP_TIMEOUT, dropped).await;
             conn.done(dropped)?;
         }
-        Ok(())
+        let mut conn = self.session.begin().await?;
+        let removed = in_time(ledger::remove_old(conn.conn(), &self.dataset.name)).await;
+        conn.done(removed)
     }
 }
 
@@ -467,9 +421,13 @@ async fn until_unwanted(is_wanted: impl Fn() -> bool) {
     }
 }
 
-/// The entries of a dataset, and what is really there.
-async fn read(conn: &mut Conn, dataset: &str, own: Option<u32>) -> Result<(Vec<Entry>, Found)> {
-    let live = table::live_version(conn, dataset).await?;
+/// The entries of a dataset, what is really there, and what the live table says of itself.
+async fn read(
+    conn: &mut Conn,
+    dataset: &str,
+    own: Option<u32>,
+) -> Result<(Vec<Entry>, Found, Option<TableIdentity>)> {
+    let live = table::live(conn, dataset).await?;
     let entries = ledger::read(conn, dataset).await?;
     let named = table::named(conn, dataset).await?;
     let mut receiving: BTreeSet<u32> = own.into_iter().collect();
@@ -478,7 +436,13 @@ async fn read(conn: &mut Conn, dataset: &str, own: Option<u32>) -> Result<(Vec<E
             receiving.insert(entry.version);
         }
     }
-    Ok((entries, Found { live, present: named.ours, taken: named.taken, receiving }))
+    // A table of other content than its entry says belongs to another history: it is neither kept nor removed.
+    let is_of_its_entry = |table: &&TableIdentity| {
+        entries.iter().find(|entry| entry.version == table.version).is_none_or(|entry| table.is_of(entry))
+    };
+    let present = named.ours.iter().filter(is_of_its_entry).map(|table| table.version).collect();
+    let found = Found { live: live.map(|live| live.version), present, taken: named.taken, receiving };
+    Ok((entries, found, live))
 }
 
 /// Refuses a server whose `RENAME TABLE` is not atomic in a crash, or that is no MariaDB.

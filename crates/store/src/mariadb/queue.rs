@@ -348,7 +348,7 @@ mod tests {
         let schema = Arc::new(Schema::new("id", vec![id]).unwrap());
         let live =
             Live { dataset: dataset.to_owned(), version: 1, content: 1, rows: 1, published_at: None, schema };
-        Arc::new(Table { live, swap: 1, mark: String::new(), content: 1, proof: mysql_async::Value::NULL })
+        Arc::new(Table::new(live, 1, String::new(), mysql_async::Value::NULL))
     }
 
     fn keys(text: &str) -> Vec<KeyBytes> {

@@ -1,42 +1,39 @@
 //! Reading in MariaDB: from which server, from which version, and what is answered from memory.
 //!
-//! Where there are replicas they are read from, always the one with the fewest waiting of those that answer and that are
-//! not behind what was live anywhere before. While none of them is so far, their primary is asked.
+//! The primary alone says which version is current. A replica is read while it has that very version and the last poll of
+//! the primary is younger than the staleness bound; otherwise the primary is polled first, or read itself. Replicas answer
+//! alone only while polls of the primary fail, and for a limited time.
 
-use std::collections::HashMap;
+mod servers;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
 use dataset::KeyBytes;
 use futures_util::future::join_all;
 
 use super::cache::{Cache, Kept};
 use super::connect::Address;
-use super::look::{Floors, Lost};
 use super::node::{Failure, Node, Shared, Table};
 use crate::error::chain;
-use crate::reader::Servers;
-use crate::{
-    Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings, StoreHealth, Unwell,
-    VersionId,
-};
+use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings, VersionId};
 
 /// How often a look-up is tried: again after a swap, and again on another server; but no more than twice as long as one
 /// may take.
 const ATTEMPTS: usize = 4;
-const BEHIND: &str = "every database that answers is behind";
 
 /// Answers look-ups from the live tables.
 #[derive(Debug)]
 pub struct Reader {
     primary: Arc<Node>,
     replicas: Vec<Arc<Node>>,
-    floors: Arc<Floors>,
     cache: Option<Arc<Cache>>,
     metrics: Metrics,
     /// No look-up waits for another.
     is_each_alone: bool,
+    /// For how long replicas answer alone.
+    alone_max: Duration,
     /// Whose turn it is among replicas.
     turn: AtomicUsize,
 }
@@ -45,88 +42,43 @@ impl Reader {
     /// Must be called within the runtime in which all connections are to live.
     pub(super) fn start(primary: &Address, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
         let cache = Cache::new(settings.cache_bytes).map(Arc::new);
-        let shared = Shared { floors: Arc::default(), cache: cache.clone(), metrics: metrics.clone() };
-        let replica = |address| Node::start(address, true, settings, &shared);
+        let shared = Shared { cache: cache.clone(), metrics: metrics.clone() };
+        let primary = Node::start(primary, None, settings, &shared);
+        let replica = |address| Node::start(address, Some(&primary), settings, &shared);
         Arc::new(Self {
-            primary: Node::start(primary, false, settings, &shared),
             replicas: settings.read_urls.0.iter().map(replica).collect(),
-            floors: shared.floors,
+            primary,
             cache,
             metrics: shared.metrics,
             is_each_alone: settings.batch_keys_max == 1,
+            alone_max: Duration::from_secs(settings.alone_seconds_max),
             turn: AtomicUsize::default(),
         })
     }
 
-    fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        std::iter::once(&self.primary).chain(&self.replicas)
-    }
-
     pub(crate) fn live(&self) -> Vec<Live> {
-        let mut newest: HashMap<String, Arc<Table>> = HashMap::new();
-        for node in self.nodes() {
-            for (name, table) in &node.seen().live {
-                let known = newest.get(name);
-                if known.is_none_or(|known| known.swap < table.swap) {
-                    newest.insert(name.clone(), table.clone());
-                }
-            }
+        let seen = self.primary.seen();
+        let of_primary = seen.live.values().map(|table| table.live.clone());
+        let mut live: Vec<_> = of_primary.collect();
+        if self.primary.failing_for().is_some() && live.is_empty() {
+            // The primary was never reached.
+            let seen = self.replicas.iter().map(|node| node.seen()).find(|seen| !seen.live.is_empty());
+            live.extend(seen.iter().flat_map(|seen| seen.live.values().map(|table| table.live.clone())));
         }
-        newest.into_values().map(|table| table.live.clone()).collect()
+        live
     }
 
     pub(crate) async fn first_poll(&self) {
         self.primary.first_poll().await;
     }
 
-    pub(crate) fn health(&self) -> StoreHealth {
-        let seen = self.primary.seen();
-        let unwell = |(dataset, lost): (&String, &Lost)| Unwell {
-            dataset: dataset.clone(),
-            why: lost.why.to_owned(),
-            was_served: lost.was_served,
-        };
-        StoreHealth { error: self.check().err(), unwell: seen.lost.iter().map(unwell).collect() }
-    }
-
-    /// Whether any server can be read from.
-    fn check(&self) -> std::result::Result<(), String> {
-        let is_well = |node: &Arc<Node>| self.check_node(node).is_ok();
-        if self.replicas.iter().any(is_well) { Ok(()) } else { self.check_node(&self.primary) }
-    }
-
-    fn check_node(&self, node: &Node) -> std::result::Result<(), String> {
-        let seen = node.seen();
-        match node.trouble(&seen) {
-            Some(why) => Err(why.to_owned()),
-            None if seen.live.values().any(|table| self.is_behind(table)) => Err(BEHIND.to_owned()),
-            None => Ok(()),
-        }
-    }
-
-    pub(crate) fn servers(&self) -> Servers {
-        self.nodes().fold(Servers::default(), |servers, node| match self.check_node(node) {
-            Ok(()) => Servers { fit: servers.fit + 1, ..servers },
-            Err(_) => Servers { unfit: servers.unfit + 1, ..servers },
-        })
-    }
-
     pub(crate) fn current(&self, dataset: &str) -> Option<VersionId> {
         self.fresh(dataset).map(|table| table.live.id())
     }
 
-    /// The live table of a server that could be asked, where it is known that no other was live there 100 ms ago.
+    /// The live table, where the primary said so within the staleness bound.
     fn fresh(&self, dataset: &str) -> Option<Arc<Table>> {
-        self.nodes().find_map(|node| {
-            let seen = node.fresh()?;
-            let table = seen.live.get(dataset).filter(|table| !self.is_behind(table))?;
-            node.trouble(&seen).is_none().then(|| table.clone())
-        })
-    }
-
-    /// A server that is alone is never behind.
-    fn is_behind(&self, table: &Table) -> bool {
-        !self.replicas.is_empty() && self.floors.is_behind(table)
+        self.primary.fresh(dataset)?.live.get(dataset).cloned()
     }
 
     pub(crate) fn look_up_one(self: &Arc<Self>, dataset: &str, key: &str) -> Looked {
@@ -161,7 +113,7 @@ impl Reader {
     async fn ask_dataset(&self, dataset: &str, questions: &[Question], answer: &impl Fn(usize, Outcome)) {
         let of_dataset = questions.iter().enumerate().filter(|(_, question)| question.dataset == dataset);
         let tries = Tries::default();
-        let (node, table) = match self.choose(dataset, &tries) {
+        let (node, table) = match self.select_server(dataset, &tries).await {
             Ok(Some(chosen)) => chosen,
             Ok(None) => return of_dataset.for_each(|(place, _)| answer(place, Ok(None))),
             Err(error) => {
@@ -173,15 +125,20 @@ impl Reader {
         let found = |row| Ok(Some(Found { version: table.live.id(), row }));
         let (mut places, mut keys) =
             (Vec::with_capacity(questions.len()), Vec::with_capacity(questions.len()));
+        let mut no_keys = Vec::new();
         for (place, question) in of_dataset {
             match table.live.schema.parse_key(&question.key) {
                 Some(key) => {
                     places.push(place);
                     keys.push(key);
                 }
-                None => answer(place, found(None)),
+                None => no_keys.push(place),
             }
         }
+        let alone = no_keys.into_iter().map(async |place| {
+            answer(place, self.ask(&questions[place], Tries::default()).await);
+        });
+        join_all(alone).await;
         if keys.is_empty() {
             return;
         }
@@ -205,9 +162,15 @@ impl Reader {
 
     /// Asks for one key, until there is an answer or no sense in another try.
     async fn ask(&self, question: &Question, mut tries: Tries) -> Outcome {
-        while let Some((node, table)) = self.choose(&question.dataset, &tries)? {
+        while let Some((node, table)) = self.select_server(&question.dataset, &tries).await? {
             let version = table.live.id();
             let Some(key) = table.live.schema.parse_key(&question.key) else {
+                // Another version may have keys of another type.
+                if !self.is_current(&question.dataset, &table) {
+                    self.primary.refresh(&question.dataset).await;
+                    tries.note(&node, Failure::Moved)?;
+                    continue;
+                }
                 return Ok(Some(Found { version, row: None }));
             };
             match node.ask(&table, vec![key]).await.pop() {
@@ -221,12 +184,19 @@ impl Reader {
 
     pub(crate) async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
         let mut tries = Tries::default();
-        while let Some((node, table)) = self.choose(dataset, &tries)? {
+        while let Some((node, table)) = self.select_server(dataset, &tries).await? {
             let version = table.live.id();
             let keys: Vec<_> = keys.iter().map(|key| table.live.schema.parse_key(key)).collect();
             let mut different: Vec<KeyBytes> = keys.iter().flatten().cloned().collect();
             different.sort_unstable();
             different.dedup();
+            let has_no_key = keys.iter().any(Option::is_none);
+            if has_no_key && !self.is_current(dataset, &table) {
+                // Another version may have keys of another type.
+                self.primary.refresh(dataset).await;
+                tries.note(&node, Failure::Moved)?;
+                continue;
+            }
             if different.is_empty() {
                 return Ok(Some(LookUp { version, rows: vec![None; keys.len()] }));
             }
@@ -239,43 +209,6 @@ impl Reader {
             }
         }
         Ok(None)
-    }
-
-    /// The server that is asked next, with its live table; nothing where there is no such dataset.
-    fn choose(&self, dataset: &str, tries: &Tries) -> Result<Option<(Arc<Node>, Arc<Table>)>> {
-        let well = |node: &&Arc<Node>| {
-            let seen = node.seen();
-            let table = seen.live.get(dataset).filter(|table| !self.is_behind(table));
-            table
-                .filter(|_| !tries.has_failed(node) && node.trouble(&seen).is_none())
-                .cloned()
-                .map(|table| ((*node).clone(), table))
-        };
-        // The one with the fewest look-ups waiting, which is the quickest, too; among equals each has its turn.
-        let (count, turn) = (self.replicas.len(), self.turn.fetch_add(1, Ordering::Relaxed));
-        let replicas = (0..count).filter_map(|place| well(&&self.replicas[turn.wrapping_add(place) % count]));
-        let least = replicas.min_by_key(|(node, _)| node.waiting.load(Ordering::Relaxed));
-        if let Some(chosen) = least.or_else(|| well(&&self.primary)) {
-            return Ok(Some(chosen));
-        }
-        match &tries.last {
-            Some(Failure::Other(why)) => return Err(Error::Other(why.to_string().into())),
-            Some(Failure::Away(why)) => return Err(Error::Unavailable(why.to_string().into())),
-            Some(Failure::Moved) | None => {}
-        }
-        let seen = self.primary.seen();
-        let behind = self.nodes().any(|node| node.seen().live.contains_key(dataset));
-        match self.primary.trouble(&seen) {
-            Some(why) => Err(Error::Unavailable(why.into())),
-            None if behind => {
-                self.primary.complain(BEHIND);
-                Err(Error::Unavailable(BEHIND.into()))
-            }
-            None => match self.nodes().find_map(|node| node.seen().lost.get(dataset).map(|lost| lost.why)) {
-                Some(why) => Err(Error::Unavailable(why.into())),
-                None => Ok(None),
-            },
-        }
     }
 }
 
@@ -295,6 +228,15 @@ impl Default for Tries {
 }
 
 impl Tries {
+    /// Why the last try failed, if it did for a reason of its server.
+    fn last_failure(&self) -> Option<Error> {
+        match self.last.as_ref()? {
+            Failure::Other(why) => Some(Error::Other(why.to_string().into())),
+            Failure::Away(why) => Some(Error::Unavailable(why.to_string().into())),
+            Failure::Moved => None,
+        }
+    }
+
     fn has_failed(&self, node: &Arc<Node>) -> bool {
         self.failed.iter().any(|failed| Arc::ptr_eq(failed, node))
     }
@@ -306,7 +248,7 @@ impl Tries {
         match failure {
             Failure::Moved if is_last => {
                 let why = "the live version changes too quickly";
-                node.complain(why);
+                node.log_failure(why);
                 return Err(Error::Unavailable(why.into()));
             }
             Failure::Moved => return Ok(()),

@@ -53,7 +53,7 @@ impl Reservation {
     pub(super) async fn make(store: Arc<Mariadb>, dataset: &Arc<Dataset>, load: &NewLoad) -> Result<Self> {
         let session = Session::open(&store).await?;
         let mut conn = session.begin().await?;
-        let reserved = in_time(reserve(conn.conn(), dataset, load)).await;
+        let reserved = in_time(reserve(&store, conn.conn(), dataset, load)).await;
         let version = conn.done(reserved)?;
         let watched = Watched::start(&store);
         let reserved = Reserved { version, load: load.id.clone() };
@@ -155,11 +155,11 @@ pub(super) async fn lock_dataset(
 }
 
 /// Finds a number that nothing has, and enters it. The lock comes first: an entry without it is that of a crashed load.
-async fn reserve(conn: &mut Conn, dataset: &Dataset, load: &NewLoad) -> Result<u32> {
+async fn reserve(store: &Mariadb, conn: &mut Conn, dataset: &Dataset, load: &NewLoad) -> Result<u32> {
     require_mariadb(conn).await?;
-    ledger::create(conn).await?;
+    store.create_ledger(conn).await?;
     let name = dataset.name.as_str();
-    let live = table::live_version(conn, name).await?.unwrap_or(0);
+    let live = table::live(conn, name).await?.map_or(0, |live| live.version);
     let mut taken = table::named(conn, name).await?.taken;
     loop {
         let newest = ledger::newest(conn, name).await?.max(live);
@@ -168,6 +168,7 @@ async fn reserve(conn: &mut Conn, dataset: &Dataset, load: &NewLoad) -> Result<u
         let version = numbers.next_version()?;
         let entry = Entry::reserved(version, dataset, load);
         if lock::number(conn, name, version).await? && ledger::insert(conn, name, &entry).await? {
+            ledger::remove_old(conn, name).await?;
             return Ok(version);
         }
         taken.insert(version);

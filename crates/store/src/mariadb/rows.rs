@@ -1,6 +1,6 @@
 //! Values on their way into statements, into `LOAD DATA`, and back.
 
-use chrono::{Datelike, NaiveDate};
+use chrono::{Datelike, NaiveDate, NaiveDateTime};
 use dataset::{Column, Kind, Schema, Value, civil_from_micros};
 use mysql_async::Value as Sql;
 use smallvec::SmallVec;
@@ -107,7 +107,7 @@ fn write_digits(number: u32, width: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a row as the binary protocol sends it.
+/// Reads a row as the binary protocol sends it, or the text protocol, which sends everything as text.
 pub(super) fn read<'a>(
     schema: &Schema,
     row: impl IntoIterator<Item = &'a Sql>,
@@ -125,7 +125,18 @@ fn read_value<'a>(column: &Column, value: &'a Sql) -> Option<Value<'a>> {
         (_, Sql::NULL) => Value::Null,
         (Kind::Uuid, Sql::Bytes(bytes)) => Value::Uuid(bytes.as_slice().try_into().ok()?),
         (Kind::Text { .. }, Sql::Bytes(bytes)) => Value::Text(text(bytes)?),
-        (Kind::Decimal { .. }, Sql::Bytes(bytes)) => column.parse(text(bytes)?).ok()?,
+        (Kind::Boolean, Sql::Bytes(bytes)) => Value::Boolean(text(bytes)? != "0"),
+        (Kind::Decimal { .. } | Kind::Integer | Kind::Float, Sql::Bytes(bytes)) => {
+            column.parse(text(bytes)?).ok()?
+        }
+        (Kind::Date, Sql::Bytes(bytes)) => {
+            let date = text(bytes)?.parse::<NaiveDate>().ok()?;
+            Value::Date(date.num_days_from_ce() - EPOCH_FROM_CE)
+        }
+        (Kind::Timestamp(_), Sql::Bytes(bytes)) => {
+            let time = NaiveDateTime::parse_from_str(text(bytes)?, "%Y-%m-%d %H:%M:%S%.f").ok()?;
+            Value::Timestamp(time.and_utc().timestamp_micros())
+        }
         (Kind::Integer, Sql::Int(number)) => Value::Integer(*number),
         (Kind::Integer, Sql::UInt(number)) => Value::Integer(i64::try_from(*number).ok()?),
         (Kind::Float, Sql::Double(number)) => Value::Float(*number),

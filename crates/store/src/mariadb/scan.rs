@@ -22,7 +22,7 @@ pub(super) async fn live_rows(store: &Arc<Mariadb>, dataset: &str) -> Result<Opt
     let mut conn = store.connect().await?;
     let read = async {
         let mut ledger = Ledger::new(ledger::read(&mut conn, dataset).await?);
-        ledger.see_live(table::live_version(&mut conn, dataset).await?);
+        ledger.see_live(table::live(&mut conn, dataset).await?.map(|live| live.version));
         Ok::<_, Error>((ledger.live().cloned(), ConnectionId::of(&mut conn).await?))
     };
     let (Some(live), id) = in_time(read).await? else { return Ok(None) };
@@ -49,13 +49,16 @@ async fn scan(
 ) -> Result<()> {
     let schema: &Schema = &live.schema;
     let (columns, key) = (table::columns(schema), &schema.key().name);
-    let select = format!("SELECT dataset_version, {columns} FROM `{dataset}` ORDER BY `{key}`");
+    let select =
+        format!("SELECT dataset_version, dataset_content, {columns} FROM `{dataset}` ORDER BY `{key}`");
     let mut found = conn.exec_stream::<Row, _, _>(select, ()).await?;
     let (mut batch, mut key, mut rest) = (RowBatch::default(), Vec::new(), Vec::new());
     while let Some(row) = found.next().await {
         let sql = row?.unwrap();
-        let (version, sql) = sql.split_first().ok_or_else(|| Error::corrupt("a row without columns"))?;
-        if !is_version(version, live.version) {
+        let [version, content, sql @ ..] = sql.as_slice() else {
+            return Err(Error::corrupt("a row without columns"));
+        };
+        if !is_number(version, live.version.into()) || !is_number(content, live.content_id()) {
             return Err(Error::Unavailable("another version became live meanwhile".into()));
         }
         let values = rows::read(schema, sql)?;
@@ -74,10 +77,10 @@ async fn scan(
     Ok(())
 }
 
-fn is_version(value: &Sql, version: u32) -> bool {
+fn is_number(value: &Sql, expected: u64) -> bool {
     match value {
-        Sql::Int(found) => i64::from(version) == *found,
-        Sql::UInt(found) => u64::from(version) == *found,
+        Sql::Int(found) => u64::try_from(*found) == Ok(expected),
+        Sql::UInt(found) => *found == expected,
         _ => false,
     }
 }

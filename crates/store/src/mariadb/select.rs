@@ -1,7 +1,7 @@
 //! The statement that looks keys up, and what its rows say.
 //!
-//! Every statement proves which version it read. Each row brings the number of its version; and one key more is asked
-//! for that is there in the expected version, so that there is a row even if no other key is found. If there is none, or
+//! Every statement proves which version it read. Each row brings the number and the content id of its version; and one key
+//! more is asked for that is there in the expected version, so that there is a row even if no other key is found. If there is none, or
 //! any row is of another version, the table is not the expected one.
 
 use bytes::Bytes;
@@ -29,21 +29,54 @@ pub(super) async fn select(
     table: &Table,
     keys: &[KeyBytes],
 ) -> mysql_async::Result<Selected> {
-    let (statement, parameters) = statement(table, keys);
-    let mut result = match conn.exec_iter(statement, parameters).await {
+    let mut answer = Answer::new(table, keys);
+    let answered = match run(conn, statement(table, keys), &mut answer).await {
+        // The server prepares no more statements for anybody.
+        Err(error) if server_code(&error) == Some(code::TOO_MANY_PREPARED) => {
+            run_as_text(conn, statement(table, keys), &mut answer).await
+        }
+        answered => answered,
+    };
+    match answered {
         // The columns that are known are not those of the table, or it is gone.
         Err(error) if matches!(server_code(&error), Some(code::UNKNOWN_COLUMN | code::NO_SUCH_TABLE)) => {
             return Ok(Selected::Moved);
         }
-        result => result?,
-    };
-    let mut answer = Answer::new(table, keys);
-    result.for_each(|row| answer.take(&row)).await?;
-    result.drop_result().await?;
+        answered => answered?,
+    }
     if let Some(damage) = answer.damage {
         return Err(mysql_async::Error::Other(damage.into()));
     }
     Ok(if answer.proved && !answer.moved { Selected::Rows(answer.rows) } else { Selected::Moved })
+}
+
+async fn run(
+    conn: &mut Conn,
+    (statement, parameters): (String, Vec<Sql>),
+    answer: &mut Answer<'_>,
+) -> mysql_async::Result<()> {
+    let mut result = conn.exec_iter(statement, parameters).await?;
+    result.for_each(|row| answer.take(&row)).await?;
+    result.drop_result().await
+}
+
+/// The same without a prepared statement: the values stand in the text.
+async fn run_as_text(
+    conn: &mut Conn,
+    (statement, parameters): (String, Vec<Sql>),
+    answer: &mut Answer<'_>,
+) -> mysql_async::Result<()> {
+    let mut parameters = parameters.iter();
+    let mut text = String::with_capacity(statement.len() * 8);
+    for char in statement.chars() {
+        match char {
+            '?' => text.extend(parameters.next().map(|value| value.as_sql(false))),
+            char => text.push(char),
+        }
+    }
+    let mut result = conn.query_iter(text).await?;
+    result.for_each(|row| answer.take(&row)).await?;
+    result.drop_result().await
 }
 
 fn statement(table: &Table, keys: &[KeyBytes]) -> (String, Vec<Sql>) {
@@ -56,7 +89,12 @@ fn statement(table: &Table, keys: &[KeyBytes]) -> (String, Vec<Sql>) {
     let (columns, place) = (table::columns(schema), rows::placeholder(&key.kind));
     let places = vec![place; parameters.len()].join(",");
     let key = &key.name;
-    (format!("SELECT dataset_version, {columns} FROM `{dataset}` WHERE `{key}` IN ({places})"), parameters)
+    (
+        format!(
+            "SELECT dataset_version, dataset_content, {columns} FROM `{dataset}` WHERE `{key}` IN ({places})"
+        ),
+        parameters,
+    )
 }
 
 /// The next of 1, 2, 3, 4, 6, 8, 12, 16, 24...
@@ -86,12 +124,8 @@ impl<'a> Answer<'a> {
     }
 
     fn take(&mut self, row: &Row) {
-        let version = match row.as_ref(0) {
-            Some(Sql::Int(version)) => u32::try_from(*version).ok(),
-            Some(Sql::UInt(version)) => u32::try_from(*version).ok(),
-            _ => None,
-        };
-        if version != Some(self.table.live.version) {
+        let is_version = number(row, 0) == Some(self.table.live.version.into());
+        if !is_version || number(row, 1) != Some(self.table.content) {
             self.moved = true;
         } else if !self.moved {
             self.proved = true;
@@ -102,7 +136,7 @@ impl<'a> Answer<'a> {
     }
 
     fn keep(&mut self, schema: &Schema, row: &Row) -> Result<()> {
-        let values = rows::read(schema, (1..row.len()).filter_map(|at| row.as_ref(at)))?;
+        let values = rows::read(schema, (2..row.len()).filter_map(|at| row.as_ref(at)))?;
         let Some(place) = self.place_of(&schema.key_of(&values)) else {
             // It was asked for as a proof.
             return Ok(());
@@ -119,6 +153,16 @@ impl<'a> Answer<'a> {
             return Some(self.next);
         }
         self.keys.binary_search(key).ok()
+    }
+}
+
+/// A number of a row, in whichever form the server sends it.
+fn number(row: &Row, at: usize) -> Option<u64> {
+    match row.as_ref(at)? {
+        Sql::Int(number) => u64::try_from(*number).ok(),
+        Sql::UInt(number) => Some(*number),
+        Sql::Bytes(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
     }
 }
 

@@ -192,7 +192,7 @@ async fn p9_a_load_that_will_not_fit_is_refused_before_it_stages_anything() {
     let large = NewVersion { rows: 1_000_000, ..fixture.new_version() };
     let refused = store.publisher(&fixture.dataset).await.unwrap().stage(large).await.unwrap_err();
     assert!(matches!(refused, Error::NoSpace(_)), "{refused:?}");
-    assert_eq!(database(&fixture).execute("SHOW TABLES"), "items\ntableswap_versions");
+    assert_eq!(database(&fixture).execute("SHOW TABLES"), "items\ntableswap_store\ntableswap_versions");
     assert_eq!(fixture.states().await, [(1, Live)]);
     fixture.publish(&["a;2;"]).await;
 }

@@ -171,17 +171,34 @@ async fn an_answer_is_given_again_without_the_database_and_not_for_longer_than_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_answered_from_memory_where_another_database_has_taken_the_address() {
+async fn p2_a_version_of_the_same_number_with_other_content_is_never_taken_for_it() {
     let server = MariaDb::start();
     let fixture = Fixture::on(&server);
     fixture.publish(&["a;1;"]).await;
     let reader = fixture.reader().await;
     assert_eq!(stock(&one(&reader, "items", "a").await), Some((1, "1".into())));
-    // The same numbers, but not what they were.
+    let before = reader.current("items").unwrap();
+    // As after a restore: the same numbers, but not what they were.
     let database = fixture.database.as_ref().unwrap();
-    database.execute("UPDATE items SET stock = 9; UPDATE tableswap_versions SET sha256 = REPEAT('f', 64)");
-    tokio::time::sleep(Duration::from_millis(store::FOLLOW_MS)).await;
+    database.execute(
+        "UPDATE items SET stock = 9; UPDATE tableswap_versions SET sha256 = '', content_id = 77;
+        ALTER TABLE items DROP COLUMN dataset_content,
+            ADD COLUMN dataset_content BIGINT UNSIGNED AS (77) VIRTUAL INVISIBLE",
+    );
+    until(|| !reader.health().unwell.is_empty()).await;
+    let refused = one(&reader, "items", "a").await.unwrap_err();
+    assert!(store_error(&refused).contains("set back"), "{}", store_error(&refused));
+    assert_eq!(reader.current("items"), None);
+    // Somebody declares that this is right.
+    database.execute("UPDATE tableswap_store SET history_id = MD5(RAND())");
+    until(|| reader.current("items").is_some()).await;
     assert_eq!(stock(&one(&reader, "items", "a").await), Some((1, "9".into())));
+    assert_ne!(reader.current("items").unwrap(), before);
+}
+
+fn store_error(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

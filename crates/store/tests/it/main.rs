@@ -5,6 +5,7 @@ mod contract;
 mod damage;
 mod fixture;
 mod foreign;
+mod identity;
 mod kinds;
 mod look_ups;
 mod mariadb;

@@ -52,15 +52,18 @@ async fn tables_and_entries_that_look_like_left_overs_and_are_none_stay() {
         UPDATE failed SET state = 'failed', row_count = 0, published_at = NULL, swap_number = 0, live_swap = 0;
         INSERT INTO tableswap_versions SELECT dataset, version + seq, state, row_count, rejected, duplicates, bytes, \
         sha256, definition_hash, source, load_id, host, forced, started_at, published_at, withdrawn_at, reason, \
-        swap_number, live_swap, columns_json FROM failed, seq_1_to_1500",
+        swap_number, live_swap, content_id, columns_json FROM failed, seq_1_to_1500",
     );
     fixture.publish(&["a;3;"]).await;
     let there = database.execute("SHOW TABLES");
     assert_eq!(
         there.lines().collect::<Vec<_>>(),
-        ["items", "items__v1", "items__v2", "items__v77", "tableswap_versions"]
+        ["items", "items__v1", "items__v2", "items__v77", "tableswap_store", "tableswap_versions"]
     );
-    assert_eq!(fixture.states().await[0], (1503, Live));
+    let states = fixture.states().await;
+    assert_eq!(states[0], (1503, Live));
+    // Old entries of failed loads go, and those of versions that are there stay.
+    assert_eq!((states.len(), &states[states.len() - 2..]), (1002, &[(2, Kept), (1, Kept)][..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +231,10 @@ async fn p9_a_connection_that_is_killed_in_one_of_the_ranges_fails_the_load() {
     assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
     staging.abort("a test").await.unwrap();
     assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
-    assert_eq!(fixture.database.as_ref().unwrap().execute("SHOW TABLES"), "items\ntableswap_versions");
+    assert_eq!(
+        fixture.database.as_ref().unwrap().execute("SHOW TABLES"),
+        "items\ntableswap_store\ntableswap_versions"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +250,10 @@ async fn a_load_that_is_given_up_in_the_middle_leaves_nothing() {
     }
     staging.abort("a test").await.unwrap();
     assert_eq!(fixture.states().await, [(2, Failed), (1, Live)]);
-    assert_eq!(fixture.database.as_ref().unwrap().execute("SHOW TABLES"), "items\ntableswap_versions");
+    assert_eq!(
+        fixture.database.as_ref().unwrap().execute("SHOW TABLES"),
+        "items\ntableswap_store\ntableswap_versions"
+    );
     fixture.publish(&["a;3;"]).await;
 }
 
@@ -264,7 +273,7 @@ async fn a_load_whose_updater_vanished_is_swept_away_by_the_next_one() {
         database.execute(database.execute(holders).trim());
         fixture.publish(&["a;3;"]).await;
         assert_eq!(loading(&fixture), [""; 0]);
-        assert_eq!(database.execute("SHOW TABLES"), "items\nitems__v1\ntableswap_versions");
+        assert_eq!(database.execute("SHOW TABLES"), "items\nitems__v1\ntableswap_store\ntableswap_versions");
     };
     tokio::select! {
         filled = staging.fill(vec![range]) => panic!("{filled:?}"),
@@ -357,7 +366,10 @@ async fn p3_a_database_that_is_killed_comes_back_with_one_whole_version() {
     fixture.publish(&["a;3;"]).await;
     assert_eq!(fixture.states().await, [(3, Live), (2, Failed), (1, Kept)]);
     let tables = fixture.database.as_ref().unwrap().execute("SHOW TABLES");
-    assert_eq!(tables.lines().collect::<Vec<_>>(), ["items", "items__v1", "tableswap_versions"]);
+    assert_eq!(
+        tables.lines().collect::<Vec<_>>(),
+        ["items", "items__v1", "tableswap_store", "tableswap_versions"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

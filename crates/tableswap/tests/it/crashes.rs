@@ -72,7 +72,7 @@ fn leftovers(site: &Site) -> Vec<String> {
     let number = |name: &str| {
         name.trim_start_matches("promotions__").strip_prefix('v')?.trim_end_matches(".lmdb").parse().ok()
     };
-    let others = ["promotions", "tableswap_versions", "catalog.json", "reserve"];
+    let others = ["promotions", "tableswap_store", "tableswap_versions", "catalog.json", "reserve"];
     let expected = |name: &String| others.contains(&name.as_str()) || staying.contains(&number(name));
     there(site).into_iter().filter(|name| !expected(name)).collect()
 }

@@ -14,7 +14,8 @@ use crate::testbed::{Answer, Order, Running, Testbed, body, comes, status, told}
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Names of tables and files that are no version.
-const NO_VERSIONS: [&str; 4] = ["promotions", "tableswap_versions", "catalog.json", "lock"];
+const NO_VERSIONS: [&str; 5] =
+    ["promotions", "tableswap_store", "tableswap_versions", "catalog.json", "lock"];
 
 const OWN_TABLES: &str = "SELECT TABLE_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
     AND COLUMN_NAME = 'dataset_version' AND EXTRA LIKE '%VIRTUAL%'";

@@ -116,7 +116,7 @@ fn a_stop_aborts_a_running_load_and_the_second_start_needs_no_repair() {
         if let Some(database) = &updater.database {
             assert_eq!(
                 database.execute("SHOW TABLES").lines().collect::<Vec<_>>(),
-                ["items", "tableswap_versions"]
+                ["items", "tableswap_store", "tableswap_versions"]
             );
         }
     }

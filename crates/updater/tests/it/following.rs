@@ -153,7 +153,7 @@ fn a_load_is_cancelled_while_it_stages() {
     until(|| updater.get(&path)["phase"] == "staging");
     assert_eq!(json(&delete(&updater, &path))["outcome"], "cancelled");
     proxy.set(Fault::None);
-    assert_eq!(tables(updater.database.as_ref().unwrap()), "items tableswap_versions");
+    assert_eq!(tables(updater.database.as_ref().unwrap()), "items tableswap_store tableswap_versions");
     assert_eq!((updater.versions(), updater.put("c,1,\n").status), ("2:failed 1:live ".to_owned(), 200));
 }
 
@@ -170,7 +170,7 @@ fn a_load_is_cancelled_while_its_swap_waits_for_readers() {
     until(|| updater.get(&path)["phase"] == "publishing");
     assert_eq!(json(&delete(&updater, &path))["outcome"], "cancelled");
     reader.join().unwrap();
-    assert_eq!(tables(database), "items tableswap_versions");
+    assert_eq!(tables(database), "items tableswap_store tableswap_versions");
     assert_eq!((updater.versions(), updater.put("c,1,\n").status), ("2:failed 1:live ".to_owned(), 200));
 }
 

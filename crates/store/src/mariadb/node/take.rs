@@ -57,7 +57,7 @@ async fn take(node: Arc<Node>) {
         }
         let Taken { task, expired } = node.queue().take(Instant::now());
         if !expired.is_empty() {
-            node.complain("none was under way in time");
+            node.log_failure("none was under way in time");
             refuse(expired, &Failure::Away("no answer in time".into()));
         }
         let Some(Task { number, table, keys, start }) = task else { break };
@@ -65,12 +65,15 @@ async fn take(node: Arc<Node>) {
         if start {
             start_taking(&node);
         }
-        let found = node.select(&mut conn, &table, &keys, |node, why| drop(node.suspect(why))).await;
+        let found = node.select(&mut conn, &table, &keys).await;
         let askers = node.queue().land(number, found.is_ok(), Instant::now());
         taker.under_way = None;
         node.answer(&table, &keys, found, askers);
     }
     taker.is_done = true;
+    if let Some(conn) = conn {
+        node.connections.put_back(conn);
+    }
 }
 
 /// Who takes batches. If that breaks off, nobody may wait for it.
