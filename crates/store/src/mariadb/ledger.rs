@@ -133,8 +133,11 @@ pub(super) async fn read(conn: &mut Conn, dataset: &str) -> Result<Vec<Entry>> {
 
 /// The entry of one version.
 pub(super) async fn read_one(conn: &mut Conn, dataset: &str, version: u32) -> Result<Option<Entry>> {
-    let select = format!("SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = ? AND version = ?");
-    let row: Option<Row> = conn.exec_first(select, (dataset, version)).await?;
+    // Not prepared: readers must get along where no more statements can be.
+    let select = format!(
+        "SELECT {COLUMNS} FROM tableswap_versions WHERE dataset = '{dataset}' AND version = {version}"
+    );
+    let row: Option<Row> = conn.query_first(select).await?;
     row.as_ref().map(entry).transpose()
 }
 

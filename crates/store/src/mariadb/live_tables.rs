@@ -12,6 +12,7 @@ use mysql_async::{Conn, Value};
 use super::connect::is_lost;
 use super::ledger;
 use super::node::{Seen, Table, now_millis};
+use super::rows;
 use super::store_table::{self, StoreRow};
 use super::table::is_not_there;
 use crate::error::chain;
@@ -189,9 +190,10 @@ async fn read_table(conn: &mut Conn, dataset: &str) -> Result<Option<Table>> {
     for _ in 0..TRIES {
         let Some(standing) = read_standing(conn, dataset).await? else { return Ok(None) };
         let Some(entry) = ledger::read_one(conn, dataset, standing.version).await? else { return Ok(None) };
-        let key = &entry.schema.key().name;
-        let proof = format!("SELECT dataset_version, dataset_content, `{key}` FROM `{dataset}` LIMIT 1");
-        let proof: Option<(u32, u64, Value)> = match conn.exec_first(proof, ()).await {
+        let key = entry.schema.key();
+        let proof =
+            format!("SELECT dataset_version, dataset_content, `{}` FROM `{dataset}` LIMIT 1", key.name);
+        let proof: Option<(u32, u64, Value)> = match conn.query_first(proof).await {
             Err(error) if is_not_there(&error) => None,
             proof => proof?,
         };
@@ -200,6 +202,7 @@ async fn read_table(conn: &mut Conn, dataset: &str) -> Result<Option<Table>> {
             (*version, *content) == (standing.version, entry.content_id())
         };
         if let Some((_, _, proof)) = proof.filter(is_it) {
+            let proof = rows::key_parameter(key, &proof)?;
             return Ok(Some(Table::new(Live::new(dataset, &entry), entry.swap, mark(&entry), proof)));
         }
     }

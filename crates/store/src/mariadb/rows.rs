@@ -119,6 +119,13 @@ pub(super) fn read<'a>(
     values.collect()
 }
 
+/// A key that was read, as a parameter.
+pub(super) fn key_parameter(column: &Column, value: &Sql) -> Result<Sql> {
+    let key = read_value(column, value);
+    let key = key.ok_or_else(|| Error::corrupt(format!("column `{}` holds {value:?}", column.name)))?;
+    Ok(parameter(column, key))
+}
+
 fn read_value<'a>(column: &Column, value: &'a Sql) -> Option<Value<'a>> {
     let text = |bytes: &'a Vec<u8>| std::str::from_utf8(bytes).ok();
     Some(match (&column.kind, value) {

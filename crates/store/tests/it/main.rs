@@ -11,3 +11,4 @@ mod look_ups;
 mod mariadb;
 mod readers;
 mod replicas;
+mod sessions;

@@ -9,34 +9,34 @@ use testkit::rows::{edition, promotion_id, promotion_json, promotions_csv};
 use crate::harness::{BACKENDS, Backend, Site, program, until};
 
 const ROWS: usize = 50;
-const SEED: u64 = 9;
+pub(crate) const SEED: u64 = 9;
 /// How many requests wait for an api that is paused: what one worker sees is not what another one sees.
 const WAITING: usize = 16;
 
 /// A connection that stays open, so that a request can be sent to a process that takes no connections.
-struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     port: u16,
 }
 
 impl Client {
-    fn new(port: u16) -> Self {
+    pub(crate) fn new(port: u16) -> Self {
         Self { stream: http::connect(port).unwrap(), port }
     }
 
-    fn send(&mut self, etag: Option<&str>) {
+    pub(crate) fn send(&mut self, etag: Option<&str>) {
         let tag = etag.map_or_else(String::new, |etag| format!("if-none-match: {etag}\r\n"));
         let (id, port) = (promotion_id(SEED, 7), self.port);
         let request = format!("GET /promotions/{id} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{tag}\r\n");
         self.stream.write_all(request.as_bytes()).unwrap();
     }
 
-    fn receive(&mut self) -> Response {
+    pub(crate) fn receive(&mut self) -> Response {
         http::read_response(&mut BufReader::new(&self.stream), false).unwrap()
     }
 }
 
-fn upload(site: &Site, number: u32) {
+pub(crate) fn upload(site: &Site, number: u32) {
     let answer = site.upload(promotions_csv(ROWS, edition(SEED, number)).as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.text());
 }

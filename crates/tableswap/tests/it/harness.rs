@@ -42,6 +42,12 @@ impl Site {
         Self { dir: tempfile::tempdir().unwrap(), database, updater_port: free_port(), api_port: free_port() }
     }
 
+    /// A site on a database of a server of its own.
+    pub(crate) fn on(database: Database) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, database: Some(database), updater_port: free_port(), api_port: free_port() }
+    }
+
     /// Another updater of the same database, with a work directory of its own.
     pub(crate) fn beside(&self) -> Self {
         let dir = tempfile::tempdir().unwrap();

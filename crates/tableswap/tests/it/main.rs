@@ -8,6 +8,7 @@ mod harness;
 mod quick_start;
 mod readers;
 mod readme;
+mod replicated;
 mod stops;
 mod tls;
 mod traces;
