@@ -50,7 +50,7 @@ impl Store {
             StoreUrl::Embedded(root) => {
                 Self::Embedded(embedded::Embedded::open(root, settings.allow_network_file_system, metrics)?)
             }
-            StoreUrl::Mariadb(address) => Self::Mariadb(mariadb::Mariadb::open(address, settings, metrics)),
+            StoreUrl::Mariadb(address) => Self::Mariadb(mariadb::Mariadb::open(address, settings, metrics)?),
         })
     }
 
@@ -118,6 +118,14 @@ impl Store {
         match self {
             Self::Embedded(store) => store.scrub(dataset, stop).await,
             Self::Mariadb(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Compares the live rows of each replica with those of the primary. Files have no replicas.
+    pub async fn compare_replicas(&self) -> Result<Vec<mariadb::Comparison>> {
+        match self {
+            Self::Embedded(_) => Ok(Vec::new()),
+            Self::Mariadb(store) => store.compare_replicas().await,
         }
     }
 

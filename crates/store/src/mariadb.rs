@@ -6,6 +6,7 @@
 //! and the swap runs on the connection that holds it. The ledger is the table `tableswap_versions`.
 
 mod cache;
+mod compare;
 mod connect;
 mod connections;
 mod ledger;
@@ -26,6 +27,7 @@ mod space;
 mod staging;
 mod store_table;
 mod table;
+mod tls;
 mod turns;
 mod watermarks;
 
@@ -34,7 +36,7 @@ use std::time::Duration;
 
 use dataset::Dataset;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts};
+use mysql_async::{Conn, Opts, SslOpts};
 use tracing::warn;
 
 use self::watermarks::SwapWatermarks;
@@ -43,11 +45,14 @@ use crate::ledger::Ledger;
 use crate::publisher::LiveRows;
 use crate::version::NewLoad;
 use crate::{Entry, Error, Metrics, Result, Settings};
+pub use compare::Comparison;
 pub use connect::Address;
 pub use publisher::Publisher;
 pub use read::Reader;
 pub use reservation::Reservation;
 pub use staging::{Staged, Staging};
+pub(crate) use tls::DatabaseTls;
+pub use tls::TlsMode;
 
 /// All datasets in one database.
 #[derive(Debug)]
@@ -56,6 +61,7 @@ pub struct Mariadb {
     settings: Settings,
     /// How a connection is made that writes.
     opts: Opts,
+    tls: Option<SslOpts>,
     timeout: Duration,
     swap_wait: Duration,
     metrics: Metrics,
@@ -68,17 +74,19 @@ pub struct Mariadb {
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Mariadb {
-    pub(crate) fn open(address: &Address, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn open(address: &Address, settings: &Settings, metrics: &Metrics) -> Result<Arc<Self>> {
+        let tls = settings.tls().options()?;
+        Ok(Arc::new(Self {
             address: address.clone(),
             settings: settings.clone(),
-            opts: connect::opts(address),
+            opts: connect::opts(address, tls.clone()),
+            tls,
             timeout: Duration::from_millis(settings.timeout_ms),
             swap_wait: Duration::from_millis(settings.swap_wait_ms),
             metrics: metrics.clone(),
             store_id: OnceLock::new(),
             watermarks: SwapWatermarks::default(),
-        })
+        }))
     }
 
     /// Makes the ledger where it is missing, and refuses a database that is another store than before.
@@ -126,12 +134,22 @@ impl Mariadb {
 
     /// A connection outside of the pool.
     async fn connect(&self) -> Result<Conn> {
-        let connected = tokio::time::timeout(self.timeout, async {
-            let mut conn = Conn::new(self.opts.clone()).await?;
-            connect::check_session(&mut conn).await?;
-            Ok(conn)
-        });
-        connected.await.map_err(connect::timed_out)?
+        Ok(self.open_connection().await?.0)
+    }
+
+    /// A connection, and which server it leads to.
+    async fn open_connection(&self) -> Result<(Conn, String)> {
+        let opened = tokio::time::timeout(self.timeout, connect::open(&self.opts));
+        opened.await.map_err(connect::timed_out)?
+    }
+
+    /// A connection to a server that is known already: an address can lead to two.
+    async fn connect_to(&self, server: &str) -> Result<Conn> {
+        let (conn, found) = self.open_connection().await?;
+        if found == server {
+            return Ok(conn);
+        }
+        Err(Error::Unavailable(format!("the address leads to two servers: {server} and {found}").into()))
     }
 
     pub(crate) async fn check(&self) -> Result<()> {
@@ -156,6 +174,10 @@ impl Mariadb {
         scan::live_rows(self, dataset).await
     }
 
+    pub(crate) async fn compare_replicas(&self) -> Result<Vec<Comparison>> {
+        compare::compare(self).await
+    }
+
     pub(crate) async fn versions(&self, dataset: &str) -> Result<Vec<Entry>> {
         let mut conn = self.connect().await?;
         let read = async {
@@ -168,7 +190,7 @@ impl Mariadb {
     }
 
     pub(crate) fn reader(self: &Arc<Self>) -> Arc<Reader> {
-        Reader::start(&self.address, &self.settings, &self.metrics)
+        Reader::start(&self.address, &self.settings, self.tls.as_ref(), &self.metrics)
     }
 }
 

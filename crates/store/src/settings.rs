@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::mariadb::Address;
+use crate::mariadb::{Address, DatabaseTls, TlsMode};
 
 /// Settings of the section `STORE`.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,6 +39,14 @@ pub struct Settings {
     pub alone_seconds_max: u64,
     /// How far a replica may be behind the primary, in seconds; one that is further behind is not read. Default: 60.
     pub replica_age_seconds_max: u64,
+    /// TLS to the database: `off`, `encrypt`, or `verify`, which is the default once one of the paths is set.
+    pub tls_mode: Option<TlsMode>,
+    /// PEM with the authorities that are trusted, and no others. Default: those that browsers trust.
+    pub tls_ca_path: Option<PathBuf>,
+    /// PEM with the certificate that is shown to the database. Default: none.
+    pub tls_certificate_path: Option<PathBuf>,
+    /// PEM with its private key. Default: none.
+    pub tls_key_path: Option<PathBuf>,
     /// Memory for answers from a database that are asked for again, in bytes; 0 keeps none. Default: 67108864.
     pub cache_bytes: u64,
     /// How long a look-up waits for the database, in milliseconds. Default: 2000.
@@ -72,9 +80,24 @@ impl Default for Settings {
             allow_network_file_system: false,
             alone_seconds_max: 600,
             replica_age_seconds_max: 60,
+            tls_mode: None,
+            tls_ca_path: None,
+            tls_certificate_path: None,
+            tls_key_path: None,
             cache_bytes: 64 << 20,
             timeout_ms: 2_000,
             swap_wait_ms: 60_000,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn tls(&self) -> DatabaseTls {
+        DatabaseTls {
+            mode: self.tls_mode,
+            ca_path: self.tls_ca_path.clone(),
+            certificate_path: self.tls_certificate_path.clone(),
+            key_path: self.tls_key_path.clone(),
         }
     }
 }

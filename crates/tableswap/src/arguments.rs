@@ -73,6 +73,15 @@ pub enum Command {
         /// The version; without one, the newest before the live one that was not withdrawn.
         version: Option<u32>,
     },
+    /// Compare the live rows of every replica with those of the primary; the servers come from the environment, as for
+    /// `serve`. Each server reads its whole tables once. Exit code 1: one differs.
+    ///
+    /// Example: tableswap verify --replicas
+    Verify {
+        /// The replicas of the database.
+        #[arg(long, required = true)]
+        replicas: bool,
+    },
     /// Make a file of promotions to try things with.
     ///
     /// Example: tableswap generate 1000000 --output promotions.csv

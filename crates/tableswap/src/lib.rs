@@ -14,6 +14,7 @@ mod health;
 mod load;
 mod output;
 mod serve;
+mod verify;
 mod versions;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         Command::Health => health::run(),
         Command::Versions => versions::list(servers),
         Command::Rollback { version } => versions::rollback(*version, servers),
+        Command::Verify { .. } => verify::run(),
         Command::Generate(generate) => generate::run(generate),
     }
 }

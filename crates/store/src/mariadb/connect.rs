@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
 use tokio::time::error::Elapsed;
 
 use crate::Error;
@@ -35,6 +35,11 @@ pub struct Address(Opts);
 impl Address {
     /// Reads `mysql://user:password@host:port/database`; the error does not repeat it.
     pub(crate) fn from_url(url: &str) -> Result<Self, String> {
+        if url.contains('?') {
+            return Err(
+                "the URL takes no parameters: TLS is set by TABLESWAP_STORE_TLS_MODE and the like".into()
+            );
+        }
         let opts = Opts::from_url(url).map_err(|error| error.to_string())?;
         if opts.db_name().is_none_or(str::is_empty) {
             return Err("the URL names no database: expected mysql://user:password@host:port/database".into());
@@ -63,8 +68,9 @@ impl fmt::Debug for Address {
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How a connection is made that writes.
-pub(super) fn opts(address: &Address) -> Opts {
+pub(super) fn opts(address: &Address, tls: Option<SslOpts>) -> Opts {
     OptsBuilder::from_opts(address.0.clone())
+        .ssl_opts(tls)
         // A socket would go around whatever stands between the service and the port that it was given.
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
@@ -73,10 +79,11 @@ pub(super) fn opts(address: &Address) -> Opts {
 }
 
 /// How a connection is made that only reads.
-pub(super) fn reading(address: &Address, timeout_ms: u64) -> Opts {
+pub(super) fn reading(address: &Address, tls: Option<SslOpts>, timeout_ms: u64) -> Opts {
     // The server gives a query up when nobody waits for it any more.
     let limit = format!("SET SESSION max_statement_time = {}", timeout_ms.div_ceil(1000).max(1));
     OptsBuilder::from_opts(address.0.clone())
+        .ssl_opts(tls)
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
         .stmt_cache_size(64usize)
@@ -84,8 +91,15 @@ pub(super) fn reading(address: &Address, timeout_ms: u64) -> Opts {
         .into()
 }
 
+/// Opens a connection and checks it. Returns which server it leads to, too.
+pub(super) async fn open(opts: &Opts) -> Result<(Conn, String), Error> {
+    let mut conn = Conn::new(opts.clone()).await?;
+    let server = check_session(&mut conn).await?;
+    Ok((conn, server))
+}
+
 /// Makes sure that texts go through a session unchanged, in both directions, and returns which server it leads to.
-pub(super) async fn check_session(conn: &mut Conn) -> Result<String, Error> {
+async fn check_session(conn: &mut Conn) -> Result<String, Error> {
     let select = format!(
         "SELECT CONCAT_WS('/', @@hostname, @@port, @@server_id, @@datadir), CHAR_LENGTH('{LETTERS}'), \
          CONVERT(x'{LETTERS_UTF8}' USING utf8mb4)"

@@ -88,9 +88,8 @@ impl Connections {
 
 impl Connection {
     async fn open(opts: &Opts) -> Result<Self> {
-        let mut conn = Conn::new(opts.clone()).await?;
-        let server = Arc::new(connect::check_session(&mut conn).await?);
-        Ok(Self { conn, server, opened_at: clock::now() })
+        let (conn, server) = connect::open(opts).await?;
+        Ok(Self { conn, server: Arc::new(server), opened_at: clock::now() })
     }
 
     pub(super) fn is_young(&self) -> bool {

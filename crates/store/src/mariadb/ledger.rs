@@ -97,6 +97,11 @@ pub(super) async fn insert(conn: &mut Conn, dataset: &str, entry: &Entry) -> Res
     }
 }
 
+/// The datasets that have entries.
+pub(super) async fn datasets(conn: &mut Conn) -> Result<Vec<String>> {
+    or_empty(conn.query("SELECT dataset FROM tableswap_versions GROUP BY dataset").await)
+}
+
 /// The highest number that has an entry, or 0.
 pub(super) async fn newest(conn: &mut Conn, dataset: &str) -> Result<u32> {
     let select =

@@ -167,12 +167,15 @@ async fn live_table(
     let is_same = |table: &&Arc<Table>| {
         (table.live.version, table.content) == (found.version, found.content) && table.mark == *mark
     };
-    if let Some(known) = known.filter(is_same) {
+    let known = known.filter(is_same);
+    // The time of the publication is entered after the swap.
+    if let Some(known) = known.filter(|known| known.live.published_at.is_some()) {
         return Ok(Status::Live(known.clone()));
     }
-    Ok(match read_table(conn, dataset).await? {
-        Some(table) => Status::Live(Arc::new(table)),
-        None => Status::Unreadable(NO_TABLE.into()),
+    Ok(match (read_table(conn, dataset).await?, known) {
+        (Some(table), Some(known)) if table.live.published_at.is_none() => Status::Live(known.clone()),
+        (Some(table), _) => Status::Live(Arc::new(table)),
+        (None, _) => Status::Unreadable(NO_TABLE.into()),
     })
 }
 

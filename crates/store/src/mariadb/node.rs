@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dataset::KeyBytes;
+use mysql_async::SslOpts;
 use prometheus::IntGauge;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -147,6 +148,7 @@ pub(super) struct Node {
 pub(super) struct Shared {
     pub(super) cache: Option<Arc<Cache>>,
     pub(super) metrics: Metrics,
+    pub(super) tls: Option<SslOpts>,
 }
 
 impl Node {
@@ -163,7 +165,7 @@ impl Node {
         let node = Arc::new(Self {
             name: address.host(),
             primary: primary.cloned(),
-            connections: Connections::new(connect::reading(address, settings.timeout_ms)),
+            connections: Connections::new(connect::reading(address, shared.tls.clone(), settings.timeout_ms)),
             lists: Semaphore::new(lists),
             timeout,
             replica_age_max: Duration::from_secs(settings.replica_age_seconds_max),

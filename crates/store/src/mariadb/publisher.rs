@@ -213,6 +213,11 @@ impl Publisher {
         &self.watched.manners
     }
 
+    /// Another connection to the server on which the lock is held.
+    pub(super) async fn connect(&self) -> Result<Conn> {
+        self.store.connect_to(self.session.server()).await
+    }
+
     pub(super) fn is_lock_lost(&self) -> bool {
         self.session.is_broken()
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use dataset::KeyBytes;
 use futures_util::future::join_all;
+use mysql_async::SslOpts;
 
 use super::cache::{Cache, Kept};
 use super::connect::Address;
@@ -40,9 +41,14 @@ pub struct Reader {
 
 impl Reader {
     /// Must be called within the runtime in which all connections are to live.
-    pub(super) fn start(primary: &Address, settings: &Settings, metrics: &Metrics) -> Arc<Self> {
+    pub(super) fn start(
+        primary: &Address,
+        settings: &Settings,
+        tls: Option<&SslOpts>,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
         let cache = Cache::new(settings.cache_bytes).map(Arc::new);
-        let shared = Shared { cache: cache.clone(), metrics: metrics.clone() };
+        let shared = Shared { cache: cache.clone(), metrics: metrics.clone(), tls: tls.cloned() };
         let primary = Node::start(primary, None, settings, &shared);
         let replica = |address| Node::start(address, Some(&primary), settings, &shared);
         Arc::new(Self {

@@ -74,6 +74,8 @@ pub(super) async fn count(conn: &mut Conn, connections: &[ConnectionId]) -> Resu
 pub(super) struct Session {
     conn: Arc<Mutex<Conn>>,
     id: ConnectionId,
+    /// Which server it leads to.
+    server: String,
     /// A statement was given up on the connection, or the connection broke: it cannot be used any more. Whoever uses the
     /// connection sets this until it knows better.
     broken: Arc<AtomicBool>,
@@ -88,7 +90,7 @@ pub(super) struct InUse {
 
 impl Session {
     pub(super) async fn open(store: &Mariadb) -> Result<Self> {
-        let mut conn = store.connect().await?;
+        let (mut conn, server) = store.open_connection().await?;
         let open = async {
             conn.query_drop(format!("SET SESSION wait_timeout = {WAIT_TIMEOUT_SECONDS}")).await?;
             ConnectionId::of(&mut conn).await
@@ -97,11 +99,15 @@ impl Session {
         let (conn, broken) = (Arc::new(Mutex::new(conn)), Arc::<AtomicBool>::default());
         let mut heartbeat = JoinSet::new();
         heartbeat.spawn(beat(conn.clone(), broken.clone()));
-        Ok(Self { conn, id, broken, heartbeat })
+        Ok(Self { conn, id, server, broken, heartbeat })
     }
 
     pub(super) fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server
     }
 
     pub(super) fn is_broken(&self) -> bool {

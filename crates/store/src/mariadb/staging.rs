@@ -55,7 +55,7 @@ impl Staging {
         let mut lanes = JoinSet::new();
         let turns = Arc::new(Turns::new(self.publisher.watched.manners.clone()));
         for rows in ranges {
-            let mut conn = self.publisher.store.connect().await?;
+            let mut conn = self.publisher.connect().await?;
             self.connections.push(ConnectionId::of(&mut conn).await?);
             lanes.spawn(Lane::new(conn, &table, &self.schema, rows, &turns).run());
         }

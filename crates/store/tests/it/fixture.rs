@@ -69,6 +69,11 @@ impl Fixture {
         Self { store, dataset: dataset(ITEMS), dir: None, database: Some(database) }
     }
 
+    /// With settings of a test's own.
+    pub(crate) fn of(settings: &Settings, database: Database) -> Self {
+        Self { store: open_with(settings), dataset: dataset(ITEMS), dir: None, database: Some(database) }
+    }
+
     pub(crate) fn with(self, toml: &str) -> Self {
         Self { dataset: dataset(toml), ..self }
     }

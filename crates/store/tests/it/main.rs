@@ -12,3 +12,4 @@ mod mariadb;
 mod readers;
 mod replicas;
 mod sessions;
+mod tls;

@@ -95,6 +95,12 @@ async fn look_ups_are_spread_over_the_replicas_and_follow_swaps_and_rollbacks() 
     it.servers.wait_until_caught_up();
     it.until_both_are_read().await;
     assert_eq!(it.version().await, 3);
+    // One after the other, too.
+    let before = [0, 1].map(|n| it.executed(n));
+    for _ in 0..100 {
+        it.version().await;
+    }
+    assert!([0, 1].iter().all(|n| it.executed(*n) - before[*n] > 20), "{before:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,21 +192,6 @@ async fn with_the_primary_away_the_replicas_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_read_only_and_follows_nobody_is_left_out() {
-    let it = Replicated::start().await;
-    it.servers.stop_replication(0);
-    // It is looked at once a second whether a server can be trusted.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    let left_out = it.executed(0);
-    for _ in 0..100 {
-        assert_eq!(it.version().await, 1);
-    }
-    assert_eq!(it.executed(0), left_out, "it was asked all the same");
-    it.servers.start_replication(0);
-    it.until_both_are_read().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn p2_a_replica_that_goes_back_in_time_is_left_out() {
     let it = Replicated::start().await;
     it.fixture.publish(&["a;2;", "b;2;"]).await;
@@ -243,4 +234,61 @@ async fn a_replica_behind_a_network_that_refuses_is_left_out_and_found_again() {
         proxy.close_connections();
         it.until_both_are_read().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_far_slower_than_the_primary_is_left_alone() {
+    let proxy = std::sync::OnceLock::new();
+    let it = Replicated::start_with(|_, url| {
+        let port: u16 = url.split([':', '/']).rev().nth(1).unwrap().parse().unwrap();
+        let proxies: &std::sync::Mutex<Vec<FaultProxy>> = proxy.get_or_init(Default::default);
+        let slow = FaultProxy::start(port);
+        let url = url.replace(&port.to_string(), &slow.port().to_string());
+        proxies.lock().unwrap().push(slow);
+        url
+    })
+    .await;
+    it.until_both_are_read().await;
+    for slow in proxy.get().unwrap().lock().unwrap().iter() {
+        slow.set(Fault::Delay(Duration::from_millis(300)));
+    }
+    let start = std::time::Instant::now();
+    let mut slow = 0;
+    let mut answers = 0;
+    while start.elapsed() < Duration::from_secs(4) {
+        let asked = std::time::Instant::now();
+        assert_eq!(it.version().await, 1);
+        answers += 1;
+        slow += u32::from(asked.elapsed() > Duration::from_millis(200));
+    }
+    assert!(answers > 200 && slow < 10, "{slow} of {answers} were slow");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_rows_are_never_loaded_into_another_server_than_that_of_the_lock() {
+    let (first, second) = (testkit::MariaDb::start(), testkit::MariaDb::start());
+    let fixture = Fixture::on(&first);
+    let database = fixture.database.as_ref().unwrap().clone();
+    // The same database with the same user on the second server.
+    Fixture::on(&second);
+    let proxy = FaultProxy::start(first.port());
+    let behind = Fixture::of(
+        &Settings { url: database.url_via(proxy.port()).parse().unwrap(), ..Settings::default() },
+        database,
+    );
+    let publisher = behind.store.publisher(&behind.dataset).await.unwrap();
+    let mut staging = publisher.stage(behind.new_version()).await.unwrap();
+    proxy.lead_to(second.port());
+    let rows = crate::fixture::batch(&behind.dataset.schema, &["a;1;"]);
+    let error = crate::fixture::fill(&mut staging, rows).await.unwrap_err();
+    assert!(format!("{error:?}").contains("two servers"), "{error:?}");
+    proxy.lead_to(first.port());
+    staging.abort("a test").await.unwrap();
+    assert_eq!(
+        first
+            .execute(&format!("SHOW TABLES FROM {}", fixture.database.as_ref().unwrap().name()))
+            .lines()
+            .count(),
+        2
+    );
 }

@@ -136,7 +136,7 @@ async fn p9_a_lock_or_a_missing_right_on_one_table_concerns_no_other_dataset() {
             slowest = slowest.max(start.elapsed());
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert!(slowest < Duration::from_millis(1000), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
         held.join().unwrap()
     });
     assert!(lock.contains('0'));

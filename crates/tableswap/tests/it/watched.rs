@@ -8,9 +8,9 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use testkit::rows::{promotion_id, promotions_csv};
-use testkit::{Server, free_port, http};
+use testkit::{Replication, Server, free_port, http};
 
-use crate::harness::{Backend, Site, json, until};
+use crate::harness::{Site, json, until};
 
 const PROMETHEUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/usr/bin/prometheus");
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
@@ -112,9 +112,11 @@ fn of_dashboard() -> Vec<String> {
 
 #[test]
 fn every_query_of_dashboard_and_alerts_finds_something_and_all_is_quiet() {
-    let site = Site::new(Backend::Mariadb);
+    let servers = Replication::start(1);
+    let site = Site::on(servers.database());
     let (certificate, key) = site.tls_pair();
-    let _api = site.api();
+    let replica = site.database.as_ref().unwrap().reader_url_via(servers.replica(0).port());
+    let _api = site.api_with(&[("TABLESWAP_STORE_READ_URLS", &replica)]);
     let plain = site.updater();
     assert_eq!(site.upload(promotions_csv(100, 1).as_bytes()).status, 200);
     drop(plain);

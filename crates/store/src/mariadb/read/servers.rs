@@ -65,10 +65,12 @@ impl Reader {
         dataset: &str,
         tries: &Tries,
     ) -> Result<Option<(Arc<Node>, Arc<Table>)>> {
-        if let Selection::Outdated = self.select_now(dataset, tries)? {
+        let mut selection = self.select_now(dataset, tries)?;
+        if let Selection::Outdated = selection {
             self.primary.refresh(dataset).await;
+            selection = self.select_now(dataset, tries)?;
         }
-        match self.select_now(dataset, tries)? {
+        match selection {
             Selection::Server(node, table) => Ok(Some((node, table))),
             Selection::NoDataset => Ok(None),
             Selection::Outdated => match self.of_primary(dataset, tries) {
