@@ -3,7 +3,7 @@
 #   make test   installs what is missing, then runs every check and every test
 #   make bench  installs what is missing, then measures look-ups (bench/README.md); BENCH=load and BENCH=swap measure
 #               loads and swaps, ARGUMENTS="--turns 1" is passed on
-#   make torture ROUNDS=200 SEED=7  kills, partitions, power cuts and full disks by lot, for as long as you like; as root
+#   make torture ROUNDS=200 SEED=7  kills, partitions, replicas that fail, power cuts and full disks by lot, for as long as you like; as root
 #   make deploy-check  all that can be said of deploy/ without a container engine or a cluster; make test does it too
 .PHONY: run test torture bench check deploy-check tools clean
 

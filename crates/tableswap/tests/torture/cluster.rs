@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use testkit::{Database, FaultProxy, MariaDb, Server, free_port};
+use testkit::{Database, FaultProxy, MariaDb, Replication, Server, free_port};
 
 use crate::verdict::FaultTimes;
 
@@ -11,6 +11,45 @@ use crate::verdict::FaultTimes;
 pub(crate) enum Backend {
     Embedded,
     Mariadb,
+    /// MariaDB with two replicas, from which the apis read.
+    Replicated,
+}
+
+/// The database servers of a cluster.
+pub(crate) enum Servers {
+    Single(MariaDb),
+    Replicated(Replication),
+}
+
+impl Servers {
+    fn start(backend: Backend) -> Option<Servers> {
+        match backend {
+            Backend::Embedded => None,
+            Backend::Mariadb => Some(Servers::Single(MariaDb::start())),
+            Backend::Replicated => Some(Servers::Replicated(Replication::start(2))),
+        }
+    }
+
+    pub(crate) fn primary(&self) -> &MariaDb {
+        match self {
+            Servers::Single(server) => server,
+            Servers::Replicated(servers) => servers.primary(),
+        }
+    }
+
+    pub(crate) fn replicas(&self) -> Option<&Replication> {
+        match self {
+            Servers::Single(_) => None,
+            Servers::Replicated(servers) => Some(servers),
+        }
+    }
+
+    fn database(&self) -> Database {
+        match self {
+            Servers::Single(server) => server.database(),
+            Servers::Replicated(servers) => servers.database(),
+        }
+    }
 }
 
 /// A program that is built beside the command.
@@ -24,7 +63,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 const SHRINK_GUARD: &str = "max_shrink_percent = 50";
 
 pub(crate) struct Cluster {
-    pub(crate) database: Option<MariaDb>,
+    pub(crate) database: Option<Servers>,
     pub(crate) updaters: [Node; 2],
     pub(crate) apis: [Node; 2],
     _dir: tempfile::TempDir,
@@ -58,10 +97,10 @@ impl Cluster {
         assert!(definition.contains("= 100"), "the definition has changed");
         let datasets = dir.path().join("datasets.toml");
         std::fs::write(&datasets, definition).unwrap();
-        let server = (backend == Backend::Mariadb).then(MariaDb::start);
-        let database = server.as_ref().map(MariaDb::database);
+        let server = Servers::start(backend);
+        let database = server.as_ref().map(Servers::database);
         let node = |name: &'static str| {
-            let proxy = server.as_ref().map(|server| FaultProxy::start(server.port()));
+            let proxy = server.as_ref().map(|server| FaultProxy::start(server.primary().port()));
             let url = store_url(dir.path(), database.as_ref().zip(proxy.as_ref()), name.starts_with("api"));
             let port = free_port();
             let binary = if name.starts_with("api") { "api" } else { "updater" };
@@ -74,6 +113,11 @@ impl Cluster {
                 let path = |path: PathBuf| path.to_str().unwrap().to_owned();
                 env.push(("TABLESWAP_UPDATER_WORK_DIR".to_owned(), path(dir.path().join(name))));
                 env.push(("TABLESWAP_UPDATER_DATASETS".to_owned(), path(datasets.clone())));
+            }
+            let replicas = server.as_ref().and_then(Servers::replicas).zip(database.as_ref());
+            if let Some((replicas, database)) = replicas.filter(|_| binary == "api") {
+                let urls = [0, 1].map(|n| database.reader_url_via(replicas.replica(n).port()));
+                env.push(("TABLESWAP_STORE_READ_URLS".to_owned(), urls.join(",")));
             }
             let node = Node {
                 name,
@@ -98,7 +142,7 @@ impl Cluster {
 
     /// What all servers printed.
     pub(crate) fn logs(&self) -> String {
-        let database = self.database.as_ref().map(MariaDb::log).unwrap_or_default();
+        let database = self.database.as_ref().map(|servers| servers.primary().log()).unwrap_or_default();
         self.nodes().map(Node::log).collect::<String>() + "== mariadbd\n" + &database
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use testkit::Fault as NetworkFault;
+use testkit::{Fault as NetworkFault, MariaDb, Replication};
 
 use crate::checker::{Answer, Checker};
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, Node, Servers};
 use crate::dice::Dice;
 use crate::findings::Findings;
 use crate::operations::Operations;
@@ -82,12 +82,24 @@ impl<'a> Injection<'a> {
             Fault::KillApi => self.under_faults(Node::kill),
             Fault::PauseApi => self.under_faults(Node::pause),
             Fault::CutOffApi(_) => self.under_faults(|api| cut_off(api, self.network)),
+            // One of several: nobody may notice.
+            Fault::KillReplica => self.replicas().replica(0).kill(),
+            Fault::PauseReplica => self.replicas().replica(0).pause(),
+            Fault::StopReplica => self.replicas().stop_replication(0),
             Fault::KillDatabase => {
                 self.cluster.apis.iter().for_each(|api| api.faults.begin());
-                self.cluster.database.as_ref().unwrap().kill();
+                self.primary().kill();
             }
         }
         met
+    }
+
+    fn primary(&self) -> &MariaDb {
+        self.cluster.database.as_ref().unwrap().primary()
+    }
+
+    fn replicas(&self) -> &Replication {
+        self.cluster.database.as_ref().and_then(Servers::replicas).unwrap()
     }
 
     /// Leaves the fault for as long as it lasts, and undoes it. Returns what a paused api answered first.
@@ -108,7 +120,10 @@ impl<'a> Injection<'a> {
                 across = checker.unwrap().ask_across_a_pause(|| self.api.resume());
             }
             Fault::CutOffApi(_) => cut_off(self.api, NetworkFault::None),
-            Fault::KillDatabase => self.cluster.database.as_ref().unwrap().restart(),
+            Fault::KillDatabase => self.primary().restart(),
+            Fault::KillReplica => self.replicas().replica(0).restart(),
+            Fault::PauseReplica => self.replicas().replica(0).resume(),
+            Fault::StopReplica => self.replicas().start_replication(0),
         }
         self.cluster.apis.iter().for_each(|api| api.faults.end());
         findings.tell(format!("healed after {:?}", self.lasts));

@@ -32,6 +32,11 @@ fn p1_p2_p3_p4_p7_p8_mariadb_under_kills_pauses_and_partitions() {
     run(Backend::Mariadb, "kill_loop mariadb");
 }
 
+#[test]
+fn p1_p2_p3_p4_p7_p8_mariadb_with_replicas_under_faults_of_replicas() {
+    run(Backend::Replicated, "kill_loop replicated");
+}
+
 /// What happened how often: a run that did not meet its faults proves nothing.
 #[derive(Default)]
 pub(crate) struct Counts(Mutex<BTreeMap<String, usize>>);
@@ -236,6 +241,9 @@ fn needed(backend: Backend) -> Vec<&'static str> {
         "rollbacks on an idle store",
         "get across a pause",
     ];
+    if backend == Backend::Replicated {
+        needed.extend(["KillReplica in staging", "CutOffUpdater(Hang) in staging"]);
+    }
     if backend == Backend::Mariadb {
         needed.extend([
             "KillDatabase in staging",

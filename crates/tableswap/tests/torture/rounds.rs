@@ -48,6 +48,10 @@ pub(crate) enum Fault {
     PauseApi,
     CutOffApi(Network),
     KillDatabase,
+    /// One of two replicas.
+    KillReplica,
+    PauseReplica,
+    StopReplica,
 }
 
 /// What a network does.
@@ -127,9 +131,24 @@ const MARIADB: &[Round] = &[
     round(Work::SmallUpload, Fault::KillDatabase, Moment::Within(200)),
 ];
 
+const REPLICATED: &[Round] = &[
+    round(Work::SmallUpload, Fault::KillReplica, Moment::Within(200)),
+    round(Work::LargeUpload, Fault::KillReplica, STAGING),
+    round(Work::SmallUpload, Fault::PauseReplica, Moment::Within(200)),
+    round(Work::Rollback, Fault::PauseReplica, Moment::Within(60)),
+    round(Work::SmallUpload, Fault::StopReplica, Moment::Within(200)),
+    round(Work::Rollback, Fault::StopReplica, Moment::Within(60)),
+    round(Work::LargeUpload, Fault::CutOffUpdater(Network::Hang), STAGING),
+    round(Work::SmallUpload, Fault::CutOffUpdater(Network::HalfOpen), PUBLISHING),
+];
+
 /// All kinds of rounds that this store can have.
 pub(crate) fn kinds(backend: Backend) -> Vec<Round> {
-    let of_database = if backend == Backend::Mariadb { MARIADB } else { &[] };
+    let of_database = match backend {
+        Backend::Embedded => &[],
+        Backend::Mariadb => MARIADB,
+        Backend::Replicated => REPLICATED,
+    };
     [ANY_STORE, of_database].concat()
 }
 
@@ -150,9 +169,14 @@ impl Fault {
     /// What the operations of a round may come to because of it.
     pub(crate) fn tolerance(self) -> Tolerance {
         match self {
-            Fault::None | Fault::KillApi | Fault::PauseApi | Fault::CutOffApi(_) | Fault::PauseUpdater => {
-                Tolerance::default()
-            }
+            Fault::None
+            | Fault::KillApi
+            | Fault::PauseApi
+            | Fault::CutOffApi(_)
+            | Fault::PauseUpdater
+            | Fault::KillReplica
+            | Fault::PauseReplica
+            | Fault::StopReplica => Tolerance::default(),
             Fault::Cancel => Tolerance { statuses: &[409], no_answer: false },
             Fault::KillUpdater => Tolerance { statuses: &[], no_answer: true },
             // The lock stays with a session whose client is gone.
