@@ -91,6 +91,15 @@ pub(super) fn reading(address: &Address, tls: Option<SslOpts>, timeout_ms: u64) 
         .into()
 }
 
+/// A statement with a thousand keys of the longest kind, or a piece of a load, fits into this.
+const PACKET_BYTES_MIN: u64 = 1 << 20;
+
+fn small_packets() -> Error {
+    Error::Setup(
+        "max_allowed_packet of the database is too small: set it to 16M or more in its configuration".into(),
+    )
+}
+
 /// Opens a connection and checks it. Returns which server it leads to, too.
 pub(super) async fn open(opts: &Opts) -> Result<(Conn, String), Error> {
     let mut conn = Conn::new(opts.clone()).await?;
@@ -102,12 +111,13 @@ pub(super) async fn open(opts: &Opts) -> Result<(Conn, String), Error> {
 async fn check_session(conn: &mut Conn) -> Result<String, Error> {
     let select = format!(
         "SELECT CONCAT_WS('/', @@hostname, @@port, @@server_id, @@datadir), CHAR_LENGTH('{LETTERS}'), \
-         CONVERT(x'{LETTERS_UTF8}' USING utf8mb4)"
+         CONVERT(x'{LETTERS_UTF8}' USING utf8mb4), @@max_allowed_packet"
     );
     // What cannot be read as UTF-8 is no error of the connection.
-    let seen: Option<(String, u64, Vec<u8>)> = conn.query_first(select).await?;
+    let seen: Option<(String, u64, Vec<u8>, u64)> = conn.query_first(select).await?;
     match seen {
-        Some((server, 4, letters)) if letters == LETTERS.as_bytes() => Ok(server),
+        Some((.., packet_bytes)) if packet_bytes < PACKET_BYTES_MIN => Err(small_packets()),
+        Some((server, 4, letters, _)) if letters == LETTERS.as_bytes() => Ok(server),
         _ => Err(Error::Setup(
             "the database changes texts on their way: set character_set_server = utf8mb4 and check \
              skip-character-set-client-handshake and init_connect in its configuration"
@@ -241,9 +251,7 @@ impl From<mysql_async::Error> for Error {
                 "the database logs statements and not rows: set binlog_format = MIXED or ROW in its configuration"
                     .into(),
             ),
-            Some(1153) => Self::Setup(
-                "max_allowed_packet of the database is too small: set it to 64M or more in its configuration".into(),
-            ),
+            Some(1153) => small_packets(),
             _ => Self::Other(error.into()),
         }
     }

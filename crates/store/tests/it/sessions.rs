@@ -64,6 +64,7 @@ async fn p9_a_setting_that_cannot_work_is_refused_by_name() {
     let cases: &[(&[&str], &str)] = &[
         (&["--log-bin=binlog", "--binlog-format=STATEMENT", "--server-id=1"], "binlog_format"),
         (&["--local-infile=0"], "local_infile"),
+        (&["--max-allowed-packet=1024"], "max_allowed_packet"),
     ];
     for (settings, name) in cases {
         let refused = works_with(settings, "").await.unwrap_err();
