@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::plural;
+
 /// Why a row of a file is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
@@ -101,7 +103,10 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FieldCount { expected, found } => write!(f, "expected {expected} fields, found {found}"),
+            Self::FieldCount { expected, found } => {
+                let fields = plural(u64::try_from(*expected).unwrap_or(u64::MAX), "field");
+                write!(f, "expected {expected} {fields}, found {found}")
+            }
             Self::InvalidUtf8 => f.write_str("not valid UTF-8"),
             Self::NulByte => f.write_str("contains a NUL byte"),
             Self::TextAfterQuote => f.write_str("text follows a closing quote"),

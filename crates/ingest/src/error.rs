@@ -2,6 +2,8 @@
 
 use std::io;
 
+use dataset::{counted, plural};
+
 use crate::Rejects;
 
 /// What stopped an ingest.
@@ -53,13 +55,13 @@ pub enum Error {
         max: usize,
     },
     /// More rows than are allowed.
-    #[error("the file has more than {max} rows")]
+    #[error("the file has more than {}", counted(*.max, "row"))]
     TooManyRows {
         /// How many are allowed.
         max: u64,
     },
     /// Reading stopped because too many rows were refused.
-    #[error("stopped after {max} refused rows")]
+    #[error("stopped after {max} refused {}", plural(*.max, "row"))]
     TooManyRejects {
         /// How many were refused.
         max: u64,

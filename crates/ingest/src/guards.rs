@@ -1,12 +1,12 @@
 //! Whether a file that was read whole may replace the dataset.
 
-use dataset::Guards;
+use dataset::{Guards, counted};
 
 /// Why a file may not replace the dataset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Too many rows were refused.
-    #[error("{rejected} rows were refused, {max} are allowed")]
+    #[error("{} refused, {max} {} allowed", were(*.rejected), if *.max == 1 { "is" } else { "are" })]
     TooManyRejects {
         /// How many were.
         rejected: u64,
@@ -20,7 +20,7 @@ pub enum Refusal {
         header: bool,
     },
     /// Fewer rows than the dataset must have.
-    #[error("the file has {rows} rows, at least {min} are needed")]
+    #[error("the file has {}, at least {min} are needed", counted(*.rows, "row"))]
     TooFewRows {
         /// How many it has.
         rows: u64,
@@ -29,7 +29,7 @@ pub enum Refusal {
     },
     /// Far fewer rows than the live version.
     #[error(
-        "the file has {rows} rows where the live version has {live}: a loss of more than {percent} %; if that is right, send it with force"
+        "the file has {} where the live version has {live}: a loss of more than {percent} %", counted(*.rows, "row")
     )]
     Shrunk {
         /// How many it has.
@@ -39,6 +39,11 @@ pub enum Refusal {
         /// How much fewer it may be.
         percent: u8,
     },
+}
+
+/// "1 row was", "2 rows were".
+fn were(rows: u64) -> String {
+    format!("{} {}", counted(rows, "row"), if rows == 1 { "was" } else { "were" })
 }
 
 impl Refusal {
