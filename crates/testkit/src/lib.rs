@@ -3,6 +3,7 @@
 //! - [`MariaDb`] is a private database server, [`Replication`] one with replicas, [`FaultProxy`] a bad network in
 //!   front of any, [`StatementProxy`] one that fails at a chosen statement;
 //! - [`Server`] runs a built binary of ours, [`http`] talks to it in ways that ordinary clients refuse;
+//! - [`fuzz`] mutates bytes for what reads them;
 //! - [`rows`] makes CSV files, and says independently of our own code what the api has to answer for them.
 //!
 //! Every process that is started here, and every directory, ends with the test process however that ends. A
@@ -12,6 +13,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test kit fails its test by panicking")]
 #![expect(clippy::missing_panics_doc, reason = "everything here panics when the test cannot go on")]
 
+mod fuzz;
 pub mod http;
 mod mariadb;
 mod nest;
@@ -22,6 +24,7 @@ mod proxy;
 pub mod rows;
 mod statement_proxy;
 
+pub use fuzz::fuzz;
 pub use mariadb::{Database, MariaDb, PASSWORD, Replication};
 pub use port::free_port;
 pub use process::Server;
