@@ -3,9 +3,10 @@
 #   make test   installs what is missing, then runs every check and every test
 #   make bench  installs what is missing, then measures look-ups (bench/README.md); BENCH=load and BENCH=swap measure
 #               loads and swaps, ARGUMENTS="--turns 1" is passed on
-#   make torture ROUNDS=200 SEED=7  kills, partitions, replicas that fail, power cuts and full disks by lot, for as long as you like; as root
+#   make torture ROUNDS=200 SEED=7  kills, partitions, replicas that fail, power cuts and full disks by lot; as root
+#   make fuzz MINUTES=20  random bytes against all that reads what others send, this long for each target
 #   make deploy-check  all that can be said of deploy/ without a container engine or a cluster; make test does it too
-.PHONY: run test torture bench check deploy-check tools clean
+.PHONY: run test fuzz torture bench check deploy-check tools clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -22,6 +23,17 @@ run: compiler
 test: compiler tools check deploy-check
 	# A test that hangs fails, and its name is in what was printed.
 	timeout 30m cargo test --workspace
+
+# make fuzz -----------------------------------------------------------------------------------------------------------
+
+# Random bytes against all that reads what others send, this long for each of the five targets. The short
+# form, the same inputs each time, is part of make test.
+MINUTES := 20
+
+fuzz: compiler
+	FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) cargo test --package dataset --test fuzz -- --nocapture --test-threads=3
+	FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) cargo test --package ingest --test it -- fuzz:: --nocapture
+	FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) cargo test --package updater --lib -- p10_any_bytes --nocapture
 
 # make torture --------------------------------------------------------------------------------------------------------
 

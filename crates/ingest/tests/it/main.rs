@@ -3,6 +3,7 @@
 
 mod formats;
 mod forms;
+mod fuzz;
 mod records;
 mod separators;
 mod sorting;
