@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use dataset::Dataset;
+use dataset::{Dataset, Schema};
 
 pub use error::{Error, LockHolder, Result};
 pub use manners::Manners;
@@ -67,6 +67,14 @@ impl Store {
         match self {
             Self::Embedded(store) => store.check(),
             Self::Mariadb(store) => store.check().await,
+        }
+    }
+
+    /// Says why rows of a dataset cannot be stored, if they cannot.
+    pub fn check_schema(&self, schema: &Schema) -> std::result::Result<(), String> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Mariadb(_) => mariadb::check_schema(schema),
         }
     }
 

@@ -13,3 +13,4 @@ mod readers;
 mod replicas;
 mod sessions;
 mod tls;
+mod row_size;

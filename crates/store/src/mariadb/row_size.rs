@@ -1,0 +1,88 @@
+//! What a table of MariaDB can hold. The server finds out when the table is made, which is after the whole file has
+//! arrived; so a definition is checked when the updater starts.
+
+use dataset::{Column, Kind, Schema};
+
+/// Names that InnoDB gives to columns of its own.
+const TAKEN: [&str; 3] = ["db_row_id", "db_trx_id", "db_roll_ptr"];
+
+/// The bytes that the server allows for a row, without what texts keep elsewhere.
+const ROW_BYTES_MAX: usize = 65_535;
+/// The bytes of a row that must fit into a half of a page of 16 KiB.
+const PAGE_BYTES_MAX: usize = 8_126;
+/// The column `dataset_version`.
+const VERSION_BYTES: usize = 4;
+/// What InnoDB adds to each row: its header, `db_trx_id` and `db_roll_ptr`.
+const INNODB_BYTES: usize = 5 + 6 + 7;
+/// What of a long text stays in the page: where the rest is, and how long that is.
+const LOCAL_TEXT_BYTES: usize = 20 + 1;
+
+/// Says why no table can hold such rows.
+pub(crate) fn check(schema: &Schema) -> Result<(), String> {
+    let columns = schema.columns();
+    let is_taken = |column: &&Column| TAKEN.iter().any(|name| name.eq_ignore_ascii_case(&column.name));
+    if let Some(column) = columns.iter().find(is_taken) {
+        return Err(format!("column `{}`: InnoDB has a column of that name of its own", column.name));
+    }
+    let optional = columns.iter().filter(|column| column.optional).count();
+    let sum = |bytes: fn(&Kind) -> usize| columns.iter().map(|column| bytes(&column.kind)).sum::<usize>();
+    // One bit for each column that can be null, `dataset_version` among them.
+    let row_bytes = sum(row_bytes) + VERSION_BYTES + (optional + 1).div_ceil(8);
+    if row_bytes > ROW_BYTES_MAX {
+        return Err(format!(
+            "a row takes {row_bytes} bytes, and MariaDB allows {ROW_BYTES_MAX}: texts above 255 characters take fewer"
+        ));
+    }
+    let page_bytes = sum(page_bytes) + INNODB_BYTES + optional.div_ceil(8);
+    if page_bytes >= PAGE_BYTES_MAX {
+        return Err(format!(
+            "a row takes {page_bytes} bytes of a page, and InnoDB allows {PAGE_BYTES_MAX}: texts above 63 characters take 21 each"
+        ));
+    }
+    Ok(())
+}
+
+/// The bytes of a column as the server counts them.
+fn row_bytes(kind: &Kind) -> usize {
+    match kind {
+        Kind::Text { max } if *max <= 255 => text_bytes(*max) + length_bytes(*max),
+        Kind::Text { max } if *max <= 16_000 => 2 + 8,
+        Kind::Text { max } if *max <= 4_000_000 => 3 + 8,
+        Kind::Text { .. } => 4 + 8,
+        other => fixed_bytes(other),
+    }
+}
+
+/// The bytes of a column that stay in the page of its row.
+fn page_bytes(kind: &Kind) -> usize {
+    match kind {
+        Kind::Text { max } if text_bytes(*max) > 255 => LOCAL_TEXT_BYTES,
+        Kind::Text { max } => text_bytes(*max) + length_bytes(*max),
+        other => fixed_bytes(other),
+    }
+}
+
+/// A character of utf8mb4 takes four bytes at most.
+fn text_bytes(max: u32) -> usize {
+    usize::try_from(max).unwrap_or(usize::MAX / 4).saturating_mul(4)
+}
+
+fn length_bytes(max: u32) -> usize {
+    if text_bytes(max) < 256 { 1 } else { 2 }
+}
+
+fn fixed_bytes(kind: &Kind) -> usize {
+    /// Nine digits take four bytes, and fewer digits so many.
+    const DIGITS: [usize; 9] = [0, 1, 1, 2, 2, 3, 3, 4, 4];
+    let digits = |digits: u8| usize::from(digits / 9) * 4 + DIGITS[usize::from(digits % 9)];
+    match kind {
+        Kind::Uuid => 16,
+        Kind::Integer | Kind::Float => 8,
+        Kind::Decimal { precision, scale } => digits(precision.saturating_sub(*scale)) + digits(*scale),
+        Kind::Boolean => 1,
+        Kind::Date => 3,
+        Kind::Timestamp(format) if format.has_fraction() => 8,
+        Kind::Timestamp(_) => 5,
+        Kind::Text { .. } => 0,
+    }
+}
