@@ -79,6 +79,11 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", detail)
     }
 
+    /// 412: what the client expects to be there is not.
+    pub fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", detail)
+    }
+
     /// 413: over a limit.
     pub fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)

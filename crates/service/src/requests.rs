@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -86,9 +87,18 @@ fn in_our_words<B: MessageBody>(response: ServiceResponse<B>) -> ServiceResponse
 /// A client is told what is wrong with its request; what is wrong with the server is for the log.
 fn problem(status: StatusCode, error: &Error) -> Problem {
     if status.is_client_error() {
-        return Problem::of_client(status, error.to_string());
+        return Problem::of_client(status, client_error(error));
     }
     Problem::internal("the request failed").because(error.to_string())
+}
+
+/// An error of actix's own, in words of this project.
+fn client_error(error: &Error) -> String {
+    match error.as_error::<PayloadError>() {
+        Some(PayloadError::Overflow) => "the body is larger than is taken here".to_owned(),
+        Some(_) => "the body did not arrive whole".to_owned(),
+        None => error.to_string(),
+    }
 }
 
 fn log(

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::error::JsonPayloadError;
+use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, Route, guard};
 use prometheus::Registry;
@@ -106,10 +106,11 @@ pub fn configure(config: &mut ServiceConfig, registry: &Registry, recorder: &Rc<
         .app_data(web::Data::new(health.clone()))
         .app_data(
             web::QueryConfig::default()
-                .error_handler(|error, _| Problem::bad_request(error.to_string()).into()),
+                .error_handler(|error, _| Problem::bad_request(query_error(&error)).into()),
         )
         .app_data(
-            web::PathConfig::default().error_handler(|error, request| not_there(request, &error.to_string())),
+            web::PathConfig::default()
+                .error_handler(|error, request| not_there(request, &path_error(&error))),
         )
         .app_data(json_config())
         .service(route("/prometheus", Takes::Reads, metrics::exposition))
@@ -120,15 +121,29 @@ pub fn configure(config: &mut ServiceConfig, registry: &Registry, recorder: &Rc<
 /// A body is JSON whether or not its sender says so.
 fn json_config() -> web::JsonConfig {
     let config = web::JsonConfig::default().content_type_required(false).content_type(|_| true);
-    config.error_handler(|error, _| {
-        let text = error.to_string();
-        match error {
-            JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
-                Problem::too_large(text).into()
-            }
-            _ => Problem::bad_request(text).into(),
+    config.error_handler(|error, _| match error {
+        JsonPayloadError::Overflow { limit } | JsonPayloadError::OverflowKnownLength { limit, .. } => {
+            Problem::too_large(format!("the body is larger than {limit} bytes")).into()
         }
+        JsonPayloadError::Deserialize(error) => {
+            Problem::bad_request(format!("the body is not the JSON that is expected here: {error}")).into()
+        }
+        _ => Problem::bad_request("the body did not arrive whole").into(),
     })
+}
+
+fn query_error(error: &QueryPayloadError) -> String {
+    match error {
+        QueryPayloadError::Deserialize(error) => format!("behind the question mark: {error}"),
+        _ => "what stands behind the question mark cannot be read".to_owned(),
+    }
+}
+
+fn path_error(error: &PathError) -> String {
+    match error {
+        PathError::Deserialize(error) => error.to_string(),
+        _ => "the path cannot be read".to_owned(),
+    }
 }
 
 /// The methods that a resource takes.

@@ -18,11 +18,18 @@ fn what_actix_refuses_is_answered_as_a_problem() {
     let site = Site::start(Duration::ZERO);
     let post = |path, headers, body: &[u8]| problem(&http::post(site.port, path, headers, body));
     insta::assert_snapshot!(problem(&site.get("/nothing")), @r#"{"type":"urn:tableswap:problem:not-found","title":"Not Found","status":404,"detail":"nothing is at /nothing"}"#);
-    insta::assert_snapshot!(problem(&site.get("/number/x")), @r#"{"type":"urn:tableswap:problem:not-found","title":"Not Found","status":404,"detail":"nothing is at /number/x: Path deserialize error: can not parse \"x\" to a u32"}"#);
-    insta::assert_snapshot!(post("/json", JSON, b"[1]"), @r#"{"type":"urn:tableswap:problem:malformed-request","title":"Bad Request","status":400,"detail":"Json deserialize error: invalid type: integer `1`, expected a string at line 1 column 2"}"#);
-    insta::assert_snapshot!(post("/bytes", &[], b"more than 8 bytes"), @r#"{"type":"urn:tableswap:problem:too-large","title":"Payload Too Large","status":413,"detail":"payload reached size limit"}"#);
+    insta::assert_snapshot!(problem(&site.get("/number/x")), @r#"{"type":"urn:tableswap:problem:not-found","title":"Not Found","status":404,"detail":"nothing is at /number/x: can not parse \"x\" to a u32"}"#);
+    insta::assert_snapshot!(post("/json", JSON, b"[1]"), @r#"{"type":"urn:tableswap:problem:malformed-request","title":"Bad Request","status":400,"detail":"the body is not the JSON that is expected here: invalid type: integer `1`, expected a string at line 1 column 2"}"#);
+    insta::assert_snapshot!(post("/bytes", &[], b"more than 8 bytes"), @r#"{"type":"urn:tableswap:problem:too-large","title":"Payload Too Large","status":413,"detail":"the body is larger than is taken here"}"#);
     let large = [b"[\"", "x".repeat(3_000_000).as_bytes(), b"\"]"].concat();
-    insta::assert_snapshot!(post("/json", JSON, &large), @r#"{"type":"urn:tableswap:problem:too-large","title":"Payload Too Large","status":413,"detail":"JSON payload (3000004 bytes) is larger than allowed (limit: 2097152 bytes)."}"#);
+    insta::assert_snapshot!(post("/json", JSON, &large), @r#"{"type":"urn:tableswap:problem:too-large","title":"Payload Too Large","status":413,"detail":"the body is larger than 2097152 bytes"}"#);
+}
+
+#[test]
+fn a_query_that_is_not_taken_is_named() {
+    let site = Site::start(Duration::ZERO);
+    let answer = problem(&site.get("/query?count=many"));
+    insta::assert_snapshot!(answer, @r#"{"type":"urn:tableswap:problem:malformed-request","title":"Bad Request","status":400,"detail":"behind the question mark: can not parse"}"#);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A small server of its own, with a handler for each thing that can go wrong.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,6 +108,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(route("/slow", Takes::Reads, slow))
         .service(route("/broken/{id}", Takes::Reads, broken))
         .service(route("/number/{number}", Takes::Reads, number))
+        .service(route("/query", Takes::Reads, query))
         .service(route("/json", Takes::Post, json))
         .service(route("/bytes", Takes::Post, bytes));
 }
@@ -124,6 +126,10 @@ async fn broken(id: web::Path<String>) -> Result<HttpResponse, Problem> {
 
 async fn number(_: web::Path<u32>) -> HttpResponse {
     HttpResponse::Ok().body("a number")
+}
+
+async fn query(_: web::Query<HashMap<String, u32>>) -> HttpResponse {
+    HttpResponse::Ok().body("numbers")
 }
 
 async fn json(_: web::Json<Vec<String>>) -> HttpResponse {
