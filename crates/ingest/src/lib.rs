@@ -33,5 +33,5 @@ pub use error::{Error, is_no_space};
 pub use guards::Refusal;
 pub use ingest::{Ingested, Outlets, ingest};
 pub use limits::{Limits, Progress};
-pub use rejects::{Reject, Rejects};
+pub use rejects::{REPORT_HEADER, Reject, Rejects};
 pub use sorted::{Merged, Range, SortedRows};

@@ -24,6 +24,9 @@ pub struct Reject {
     pub reason: String,
 }
 
+/// The first line of a report of rejects.
+pub const REPORT_HEADER: &str = "line,column,value,code,reason,record";
+
 /// How many rejects are shown where they are reported.
 const SHOWN: usize = 10;
 /// How much of a value is shown.
@@ -154,7 +157,7 @@ impl Report {
 
 fn start(path: &Path) -> io::Result<csv::Writer<File>> {
     let mut file = csv::Writer::from_writer(File::create(path)?);
-    file.write_record(["line", "column", "value", "code", "reason", "record"]).map_err(io_error)?;
+    file.write_record(REPORT_HEADER.split(',')).map_err(io_error)?;
     Ok(file)
 }
 

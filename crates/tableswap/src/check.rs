@@ -1,19 +1,21 @@
 //! `tableswap check`: the very same validation as an upload's, without a server.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use dataset::{Dataset, Datasets};
-use ingest::{Limits, Merged, Outlets, Refusal, Rejects};
+use ingest::{Limits, Outlets, REPORT_HEADER, Refusal, Rejects};
 use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 
 use crate::Error;
 use crate::arguments::{Check, Servers};
-use crate::output::{complain, grouped, reject, say};
+use crate::output::{complain, counted, grouped, reject, say};
 
 /// How much of the file is read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -32,6 +34,9 @@ pub(crate) fn run(check: &Check, servers: &Servers) -> Result<ExitCode, Error> {
 }
 
 async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error> {
+    if let Some(path) = &check.report {
+        refuse_other_file(path, &check.file)?;
+    }
     let work_dir = tempfile::tempdir().map_err(Error::Start)?;
     let report = work_dir.path().join("rejects.csv");
     // A server keeps the first rejects of everybody; this report is for the one who asked for it.
@@ -48,6 +53,10 @@ async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error
                 ingest::Error::TooManyRejects { rejects, .. } => Some(&**rejects),
                 _ => None,
             };
+            // The rejects before the place where reading stopped are worth a look too.
+            if let Some(path) = &check.report {
+                keep_report(&report, path)?;
+            }
             return refuse(&error.to_string(), rejects);
         }
         Err(error) => return Err(error.into()),
@@ -56,17 +65,18 @@ async fn examine(check: &Check, dataset: Arc<Dataset>) -> Result<ExitCode, Error
     ingested.warnings.iter().for_each(|warning| complain(format_args!("warning: {warning}")));
     let merged = ingested.into_rows(1).await?.finish_unread().await?;
     if let Some(path) = &check.report {
-        keep_report(&report, path, &merged)?;
+        keep_report(&report, path)?;
     }
     let decided = Refusal::of_rejects(&guards, merged.rejects.count())
         .and_then(|()| Refusal::of_rows(&guards, merged.rows, header, None));
     if let Err(refusal) = decided {
         return refuse(&refusal.to_string(), Some(&merged.rejects));
     }
-    let (rows, duplicates, rejected) =
-        (grouped(merged.rows), grouped(merged.duplicates), grouped(merged.rejects.count()));
-    say(format_args!("the file is fine: {rows} rows, {rejected} rejected, {duplicates} duplicates"))?;
-    say(format_args!("{} bytes, sha256 {sha256}, {:.1} s", grouped(bytes), start.elapsed().as_secs_f64()))?;
+    let (rows, duplicates) = (counted(merged.rows, "row"), counted(merged.duplicates, "duplicate"));
+    let rejected = grouped(merged.rejects.count());
+    say(format_args!("the file is fine: {rows}, {rejected} rejected, {duplicates}"))?;
+    let bytes = counted(bytes, "byte");
+    say(format_args!("{bytes}, sha256 {sha256}, {:.1} s", start.elapsed().as_secs_f64()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,14 +89,32 @@ async fn open(path: &Path) -> Result<Box<dyn AsyncRead + Unpin + Send>, Error> {
     if is_dir { Err(Error::file(path, std::io::ErrorKind::IsADirectory.into())) } else { Ok(Box::new(file)) }
 }
 
-/// Puts the report where the user wants it. Without a reject there is none, and none of another file must pass for it.
-fn keep_report(report: &Path, path: &Path, merged: &Merged) -> Result<(), Error> {
-    let kept = if merged.rejects.has_report() { fs::copy(report, path).map(drop) } else { remove_old(path) };
-    kept.map_err(|error| Error::file(path, error))
+/// Refuses to write the report over the file that is checked, or over anything but a report.
+fn refuse_other_file(report: &Path, checked: &Path) -> Result<(), Error> {
+    let Ok(there) = fs::metadata(report) else { return Ok(()) };
+    let same = |other: &fs::Metadata| (there.dev(), there.ino()) == (other.dev(), other.ino());
+    if fs::metadata(checked).is_ok_and(|checked| same(&checked)) {
+        return Err(Error::ReportIsInput(report.to_owned()));
+    }
+    if !there.is_file() {
+        return Err(Error::NotAReport(report.to_owned()));
+    }
+    let mut start = Vec::new();
+    let file = fs::File::open(report).map_err(|error| Error::file(report, error))?;
+    let first_line = REPORT_HEADER.len() as u64 + 1;
+    file.take(first_line).read_to_end(&mut start).map_err(|error| Error::file(report, error))?;
+    let is_report = start.strip_prefix(REPORT_HEADER.as_bytes()).is_some_and(|rest| rest == b"\n");
+    if is_report || there.len() == 0 { Ok(()) } else { Err(Error::NotAReport(report.to_owned())) }
 }
 
-fn remove_old(path: &Path) -> std::io::Result<()> {
-    if path.exists() { fs::remove_file(path) } else { Ok(()) }
+/// Puts the report where the user wants it; without a reject it has only its header.
+fn keep_report(report: &Path, path: &Path) -> Result<(), Error> {
+    let kept = if report.exists() {
+        fs::copy(report, path).map(drop)
+    } else {
+        fs::write(path, format!("{REPORT_HEADER}\n"))
+    };
+    kept.map_err(|error| Error::file(path, error))
 }
 
 fn refuse(why: &str, rejects: Option<&Rejects>) -> Result<ExitCode, Error> {
