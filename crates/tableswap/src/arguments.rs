@@ -33,6 +33,9 @@ pub struct Servers {
     /// A file with the token that the updater wants for writes.
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// A PEM file with the certificates of the authorities to trust for https, in place of Mozilla's.
+    #[arg(long, global = true, value_name = "FILE", env = "SSL_CERT_FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// The commands.
@@ -55,7 +58,7 @@ pub enum Command {
     /// Example: tableswap get d018ef0b-dbd9-48f1-ac1a-eb4d90e57118
     Get {
         /// The keys.
-        #[arg(required = true, value_name = "KEY")]
+        #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
         keys: Vec<String>,
     },
     /// Ask both servers of `serve` whether they are alive, with the same settings. Exit code 1: one is not.
@@ -104,7 +107,7 @@ pub struct Check {
     /// A TOML file that defines the datasets, as the updater has it.
     #[arg(long, value_name = "FILE")]
     pub datasets: Option<PathBuf>,
-    /// Write the refused rows to this CSV file, all of them up to 256 MiB.
+    /// Write the refused rows to this CSV file, all of them up to 256 MiB. An older report is replaced; any other file stays.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }

@@ -1,20 +1,26 @@
 //! Asking the servers.
 
 use std::fs;
-use std::io::{BufReader, ErrorKind, Read};
-use std::net::IpAddr;
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use ureq::http::{Response, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, SendBody};
 
 use crate::Error;
 use crate::arguments::Servers;
+use crate::output::printable;
 
 /// How long events are listened to on one connection.
 const EVENTS: Duration = Duration::from_secs(30);
+
+/// How long a server may take to show that it expects TLS.
+const TLS_PROBE: Duration = Duration::from_secs(2);
 
 /// A client of the servers.
 pub(crate) struct Client<'a> {
@@ -40,7 +46,15 @@ impl<'a> Client<'a> {
             .timeout_connect(Some(Duration::from_secs(10)));
         // A proxy of the environment is for what is far away.
         let are_here = [&servers.updater, &servers.api].into_iter().all(|url| is_here(url));
-        let config = if are_here { config.proxy(None) } else { config }.build();
+        let config = if are_here { config.proxy(None) } else { config };
+        let is_https = [&servers.updater, &servers.api].into_iter().any(|url| url.starts_with("https:"));
+        let config = match &servers.ca {
+            Some(path) if is_https => {
+                config.tls_config(TlsConfig::builder().root_certs(certificates(path)?).build())
+            }
+            _ => config,
+        };
+        let config = config.build();
         let token = servers.token_file.as_ref().map(|path| {
             fs::read_to_string(path)
                 .map(|text| text.trim().to_owned())
@@ -58,6 +72,30 @@ impl<'a> Client<'a> {
     /// A path of the api about the dataset.
     pub(crate) fn api(&self, path: &str) -> String {
         format!("{}/{}{path}", self.servers.api.trim_end_matches('/'), segment(&self.servers.dataset))
+    }
+
+    /// Fails where an answer that is not what was expected comes from the api: the two ports are easily mixed up.
+    pub(crate) fn check_is_updater(&self, answer: &Answer) -> Result<(), Error> {
+        let base = self.servers.updater.trim_end_matches('/');
+        if matches!(answer.status, 404 | 405) && !self.is_updater(base) {
+            return Err(Error::OtherServer { url: base.to_owned(), is: "api", expected: "updater" });
+        }
+        Ok(())
+    }
+
+    /// Fails where an answer that is not what was expected comes from the updater.
+    pub(crate) fn check_is_api(&self, answer: &Answer) -> Result<(), Error> {
+        let base = self.servers.api.trim_end_matches('/');
+        if matches!(answer.status, 404 | 405) && self.is_updater(base) {
+            return Err(Error::OtherServer { url: base.to_owned(), is: "updater", expected: "api" });
+        }
+        Ok(())
+    }
+
+    /// Only the updater lists datasets.
+    fn is_updater(&self, base: &str) -> bool {
+        let listed = self.get(&format!("{base}/datasets")).and_then(|answer| answer.ok());
+        listed.is_ok_and(|listed| listed["datasets"].is_array())
     }
 
     pub(crate) fn get(&self, url: &str) -> Result<Answer, Error> {
@@ -137,8 +175,54 @@ fn answer(url: &str, response: Result<Response<ureq::Body>, ureq::Error>) -> Res
     Ok(Answer { status: response.status().as_u16(), body, url: url.to_owned() })
 }
 
+/// The certificates of a PEM file, as the only ones that are trusted.
+fn certificates(path: &Path) -> Result<RootCerts, Error> {
+    let pem = fs::read(path).map_err(|error| Error::file(path, error))?;
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(Error::NoCertificate(path.to_owned()));
+    }
+    Ok(RootCerts::Specific(certificates.into()))
+}
+
+/// Whether a server answers a plain request with an alert of TLS.
+fn speaks_tls(url: &str) -> bool {
+    const ALERT: u8 = 21;
+    let Some(uri) = url.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http")) else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let answer = || {
+        let mut stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80)))?;
+        stream.set_read_timeout(Some(TLS_PROBE))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut first = [0];
+        stream.read_exact(&mut first).map(|()| first[0])
+    };
+    answer().is_ok_and(|first: u8| first == ALERT)
+}
+
+/// What a server says against a request, where it names what the command has other words for.
+pub(crate) fn in_words_of_the_command(problem: &Json) -> String {
+    let detail = problem["detail"].as_str().unwrap_or_default().replace("?force=true", "--force");
+    if problem["status"] == 401 {
+        format!("{detail}; --token-file names the file that holds it")
+    } else {
+        detail
+    }
+}
+
 fn unreachable(url: &str, error: ureq::Error) -> Error {
     match error {
+        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            Error::Unreachable { url: url.to_owned(), source: Box::new(ureq::Error::Io(error)) }
+        }
+        _ if speaks_tls(url) => Error::SpeaksTls { url: url.to_owned() },
         ureq::Error::Io(error)
             if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
         {
@@ -164,7 +248,11 @@ impl Answer {
         if self.status == 200 {
             return Ok(json);
         }
-        let detail = json["detail"].as_str().map(str::to_owned);
-        Err(Error::Refused(detail.unwrap_or_else(|| format!("{} answers {}", self.url, self.status))))
+        let text = if json["detail"].is_string() {
+            in_words_of_the_command(&json)
+        } else {
+            format!("{} answers {}", self.url, self.status)
+        };
+        Err(Error::Refused(printable(&text)))
     }
 }

@@ -69,6 +69,33 @@ pub enum Error {
     /// The file could not be read as a dataset.
     #[error(transparent)]
     Ingest(#[from] ingest::Error),
+    /// The report would replace the file that is checked.
+    #[error("--report {0} is the file that is checked: name another one")]
+    ReportIsInput(PathBuf),
+    /// The report would replace a file that is none.
+    #[error(
+        "--report {0} is there already and is not a report of rejects: name another file, or remove that one"
+    )]
+    NotAReport(PathBuf),
+    /// The certificates to trust cannot be used.
+    #[error("{0} has no certificate in PEM")]
+    NoCertificate(PathBuf),
+    /// A server of the other kind answers.
+    #[error("{url} is the {is}, not the {expected}: name the {expected} with --{expected}")]
+    OtherServer {
+        /// Where it was asked.
+        url: String,
+        /// What answers there.
+        is: &'static str,
+        /// What was expected there.
+        expected: &'static str,
+    },
+    /// The server expects TLS.
+    #[error("{url}: the server speaks TLS: use https")]
+    SpeaksTls {
+        /// Where it was asked.
+        url: String,
+    },
     /// There is nothing to go back to.
     #[error("`{0}` has no previous version to go back to")]
     NothingBefore(String),

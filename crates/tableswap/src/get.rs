@@ -21,6 +21,7 @@ pub(crate) fn run(keys: &[String], servers: &Servers) -> Result<ExitCode, Error>
 
 fn one(client: &Client<'_>, key: &str) -> Result<ExitCode, Error> {
     let answer = client.get(&client.api(&format!("/{}", segment(key))))?;
+    client.check_is_api(&answer)?;
     if answer.status == 404 {
         complain(answer.json()?["detail"].as_str().unwrap_or("not found"));
         return Ok(ExitCode::FAILURE);
@@ -33,6 +34,7 @@ fn one(client: &Client<'_>, key: &str) -> Result<ExitCode, Error> {
 
 fn many(client: &Client<'_>, keys: &[String]) -> Result<ExitCode, Error> {
     let answer = client.post(&client.api("/lookup"), &json!(keys))?;
+    client.check_is_api(&answer)?;
     answer.ok()?;
     let found: Found = serde_json::from_str(&answer.body).map_err(|error| answer.foreign(&error))?;
     for row in found.found {

@@ -9,9 +9,9 @@ use serde_json::Value as Json;
 
 use crate::Error;
 use crate::arguments::{Load, Servers};
-use crate::client::{Answer, Client, Upload};
+use crate::client::{Answer, Client, Upload, in_words_of_the_command};
 use crate::follow::{Bar, follow};
-use crate::output::{complain, grouped, reject, say};
+use crate::output::{complain, counted, grouped, reject, say};
 
 pub(crate) fn run(load: &Load, servers: &Servers) -> Result<ExitCode, Error> {
     let (client, bar) = (Client::new(servers)?, Bar::new());
@@ -19,6 +19,7 @@ pub(crate) fn run(load: &Load, servers: &Servers) -> Result<ExitCode, Error> {
     let json = answer.json()?;
     if answer.status != 202 {
         drop(bar);
+        client.check_is_updater(&answer)?;
         return if answer.status == 200 { report(&json) } else { refused(&json, servers) };
     }
     let ended = follow(&client, json["id"].as_str().unwrap_or_default(), &bar)?;
@@ -48,11 +49,12 @@ fn send(load: &Load, client: &Client<'_>, bar: &Bar) -> Result<Answer, Error> {
 fn report(answer: &Json) -> Result<ExitCode, Error> {
     let number = |name: &str| grouped(answer[name].as_u64().unwrap_or(0));
     let dataset = answer["dataset"].as_str().unwrap_or_default();
+    let count = |name: &str, noun: &str| counted(answer[name].as_u64().unwrap_or(0), noun);
     let counts = format!(
-        "{} rows, {} rejected, {} duplicates, {} s",
-        number("rows"),
+        "{}, {} rejected, {}, {} s",
+        count("rows", "row"),
         number("rejected"),
-        number("duplicates"),
+        count("duplicates", "duplicate"),
         answer["seconds"]
     );
     let line = match answer["status"].as_str() {
@@ -78,7 +80,7 @@ fn refused(problem: &Json, servers: &Servers) -> Result<ExitCode, Error> {
         complain(format_args!("the outcome is not known yet: {}", text(&problem["detail"])));
         return Ok(ExitCode::FAILURE);
     }
-    complain(format_args!("nothing was published: {}", text(&problem["detail"])));
+    complain(format_args!("nothing was published: {}", in_words_of_the_command(problem)));
     for row in problem["rejects"].as_array().into_iter().flatten() {
         let line = row["line"].as_u64().unwrap_or(0);
         say(reject(line, row["column"].as_str(), &text(&row["value"]), &text(&row["reason"])))?;

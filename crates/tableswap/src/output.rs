@@ -2,14 +2,26 @@
 
 use std::io::{self, Write};
 
+use dataset::plural;
+
 /// Writes a line to standard output.
 pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{line}")
+    writeln!(io::stdout().lock(), "{}", printable(&line.to_string()))
 }
 
 /// Writes a line to standard error, which nobody has to read.
 pub(crate) fn complain(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&line.to_string()));
+}
+
+/// Text without control characters but line breaks: what a server or a file says must not steer a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(|char: char| char.is_control() && char != '\n', "\u{fffd}")
+}
+
+/// A number with its thousands apart, and its noun: 1 row, 2,000 rows.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {}", grouped(number), plural(number, noun))
 }
 
 /// A number with its thousands apart: 199,999.

@@ -98,7 +98,7 @@ async fn load_first(
     }
     let load = Load { file: file.to_owned(), dry_run: false, force: false };
     let (updater, api, dataset) = (format!("http://{updater}"), String::new(), dataset.to_owned());
-    let servers = Servers { updater, api, dataset, token_file: None };
+    let servers = Servers { updater, api, dataset, token_file: None, ca: None };
     let loaded = tokio::task::spawn_blocking(move || crate::load::run(&load, &servers)).await;
     match loaded {
         Ok(Ok(code)) => code == ExitCode::SUCCESS,

@@ -29,7 +29,9 @@ pub(crate) fn rollback(version: Option<u32>, servers: &Servers) -> Result<ExitCo
         Some(version) => version.into(),
         None => previous(&fetch(&client)?).ok_or_else(|| Error::NothingBefore(servers.dataset.clone()))?,
     };
-    let answer = client.post(&client.updater(&format!("/versions/{version}/activate")), &json!({}))?.ok()?;
+    let answer = client.post(&client.updater(&format!("/versions/{version}/activate")), &json!({}))?;
+    client.check_is_updater(&answer)?;
+    let answer = answer.ok()?;
     say(format_args!("{} version {} is live", servers.dataset, answer["version"]))?;
     if let Some(before) = answer["before"].as_u64().filter(|before| *before != version) {
         say(format_args!("version {before} was live before; to take it back: tableswap rollback {before}"))?;
@@ -38,7 +40,9 @@ pub(crate) fn rollback(version: Option<u32>, servers: &Servers) -> Result<ExitCo
 }
 
 fn fetch(client: &Client<'_>) -> Result<Json, Error> {
-    client.get(&client.updater("/versions"))?.ok()
+    let answer = client.get(&client.updater("/versions"))?;
+    client.check_is_updater(&answer)?;
+    answer.ok()
 }
 
 /// The newest version below the live one that was not withdrawn.

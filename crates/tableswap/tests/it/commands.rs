@@ -175,7 +175,7 @@ fn a_load_brings_its_token_and_is_told_when_it_is_missing() {
     let (file, token) = (site.file("1.csv", promotions_csv(100_000, 1)), site.file("token", "s3cret\n"));
     let refused = printed(&site.command(&["load", &file]));
     assert!(
-        refused.contains("send the token as `Authorization: Bearer TOKEN`") && refused.ends_with("exit 1"),
+        refused.contains("--token-file names the file that holds it") && refused.ends_with("exit 1"),
         "{refused}"
     );
     let loaded = printed(&site.command(&["load", &file, "--token-file", &token]));

@@ -5,6 +5,7 @@ mod commands;
 mod crashes;
 mod freshness;
 mod harness;
+mod messages;
 mod quick_start;
 mod readers;
 mod readme;

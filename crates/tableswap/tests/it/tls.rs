@@ -48,3 +48,34 @@ fn a_certificate_without_its_key_stops_the_start_of_either_server() {
         assert!(ended.log().contains(&says), "{}", ended.log());
     }
 }
+
+#[test]
+fn the_command_trusts_the_authority_that_it_is_given_and_says_where_https_is_due() {
+    let site = Site::new(Backend::Embedded);
+    let (certificate, key) = site.tls_pair();
+    let listen = format!("127.0.0.1:{}", site.updater_port);
+    let env = [
+        ("TABLESWAP_UPDATER_LISTEN", listen.as_str()),
+        ("TABLESWAP_UPDATER_TLS_CERTIFICATE_PATH", &certificate),
+        ("TABLESWAP_UPDATER_TLS_KEY_PATH", &key),
+    ];
+    let server = Server::spawn(program("updater"), &[], &env);
+    until(|| server.log().contains("updater started"));
+    let file = site.file("promotions.csv", promotions_csv(10, 1));
+    let plain = printed(&site.command(&["load", &file]));
+    assert!(plain.ends_with("the server speaks TLS: use https\nexit 2"), "{plain}");
+    let url = format!("https://localhost:{}", site.updater_port);
+    let run = |file: &str, ca: Option<&str>, env: Option<&str>| {
+        let mut command = Command::new(program("tableswap"));
+        command.args(["load", file, "--updater", &url]).args(ca.map(|ca| format!("--ca={ca}")));
+        command.env_remove("SSL_CERT_FILE").envs(env.map(|path| ("SSL_CERT_FILE", path)));
+        printed(&command.output().unwrap())
+    };
+    assert!(run(&file, None, None).contains("certificate"), "{}", run(&file, None, None));
+    let loaded = run(&file, Some(&certificate), None);
+    assert!(loaded.starts_with("promotions version 1 is live: 10 rows"), "{loaded}");
+    let again = run(&file, None, Some(&certificate));
+    assert!(again.starts_with("promotions version 1 has these very bytes"), "{again}");
+    let nothing = run(&file, Some(&file), None);
+    assert!(nothing.contains("promotions.csv has no certificate in PEM\nexit 2"), "{nothing}");
+}
