@@ -157,8 +157,7 @@ impl Head {
         let missing =
             Problem::not_found(format!("`{dataset}` has no such key")).with("version", version.number);
         // The name of a dataset is letters, digits and underscores.
-        let etag =
-            HeaderValue::try_from(format!("\"{dataset}-{}-{:016x}\"", version.number, version.content));
+        let etag = HeaderValue::try_from(format!("\"{}\"", version.tag(dataset)));
         Self {
             dataset: dataset.to_owned(),
             version,

@@ -51,6 +51,13 @@ pub struct VersionId {
     pub content: u64,
 }
 
+impl VersionId {
+    /// The version of a dataset as one word, as it stands in an etag.
+    pub fn tag(self, dataset: &str) -> String {
+        format!("{dataset}-{}-{:016x}", self.number, self.content)
+    }
+}
+
 /// What a reader knows of the store's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreHealth {
