@@ -1,11 +1,12 @@
 //! What a client is told of a failure: what it can act on. The cause is for the log.
 
-use ingest::Error as Ingest;
+use ingest::{Error as Ingest, Refusal};
 use serde_json::json;
 use service::Problem;
 use store::Error as Store;
 
-use crate::load::Failure;
+use crate::expected::live_changed;
+use crate::failure::Failure;
 use crate::loads::Load;
 
 impl Failure {
@@ -13,7 +14,11 @@ impl Failure {
     pub(crate) fn problem(&self, load: &Load) -> Problem {
         let problem = match self {
             Self::Refused { refusal, counts, shown, has_report } => {
-                let problem = Problem::refused(refusal.code(), self.to_string())
+                let hint = match refusal {
+                    Refusal::Shrunk { .. } => "; if that is right, send it with `?force=true`",
+                    _ => "",
+                };
+                let problem = Problem::refused(refusal.code(), format!("{self}{hint}"))
                     .with("rows", counts.rows)
                     .with("rejected", counts.rejected)
                     .with("duplicates", counts.duplicates)
@@ -23,6 +28,10 @@ impl Failure {
             }
             Self::Ingest(error) => ingest_problem(error, load),
             Self::Store(error) => store_problem(error),
+            Self::DigestMismatch { stated, found } => Problem::refused("digest-mismatch", self.to_string())
+                .with("stated", stated.as_str())
+                .with("sha256", found.as_str()),
+            Self::LiveChanged { live } => live_changed(&load.dataset, *live),
             Self::Superseded { .. } => {
                 Problem::conflict_of("superseded", format!("{self}: nothing was published"))
             }
@@ -43,7 +52,8 @@ impl Failure {
 fn ingest_problem(error: &Ingest, load: &Load) -> Problem {
     let text = error.to_string();
     match error {
-        Ingest::BrokenOff(_) => Problem::bad_request(text),
+        // Its cause is what this updater found wrong with the request, in its own words.
+        Ingest::BrokenOff(cause) => Problem::bad_request(format!("{text}: {cause}")),
         Ingest::Unsupported(_) => Problem::unsupported(text),
         Ingest::TooManyRejects { rejects, .. } => Problem::refused(error.code(), text)
             .with("rejected", rejects.count())

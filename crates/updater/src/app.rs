@@ -85,6 +85,10 @@ pub enum BuildError {
 /// Open connections of one worker: more than any number of clients that upload or watch.
 const CONNECTIONS_MAX: usize = 25_000;
 
+/// How long what a client still sends is taken off the connection, and thrown away, after its upload was refused: a client
+/// that reads the answer only when it has sent everything finds the connection broken otherwise.
+const UNREAD_WAIT: Duration = Duration::from_secs(10);
+
 /// An updater that is bound to its port.
 pub struct App {
     address: SocketAddr,
@@ -124,6 +128,10 @@ impl App {
         registry.register(Box::new(Followed::new(reader.clone())?))?;
         let (datasets, metrics) = (datasets(&settings)?, Metrics::register(&registry)?);
         for dataset in datasets.iter() {
+            store.check_schema(&dataset.schema).map_err(|why| {
+                let dataset = dataset.name.clone();
+                DefinitionError::Dataset { dataset, why }
+            })?;
             metrics.expect(&dataset.name);
         }
         let work_place = Some(("work", settings.work_dir.clone()));
@@ -214,6 +222,7 @@ fn serve(
     let server = server
         .workers(workers.max(1))
         .max_connections(connections)
+        .client_disconnect_timeout(UNREAD_WAIT)
         .shutdown_timeout(stop_wait)
         .disable_signals();
     let server = match tls {

@@ -99,7 +99,10 @@ impl Stream for Body {
             Some(Part::Piece(bytes)) => Some(Ok(bytes)),
             Some(Part::Broken(error)) => Some(Err(error)),
             Some(Part::End) => None,
-            None => Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client went away"))),
+            None => Some(Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the request ended before its body did",
+            ))),
         })
     }
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use dataset::Dataset;
-use ingest::{Ingested, Limits, Merged, Outlets, Refusal, Reject, Rejects};
+use ingest::{Ingested, Limits, Merged, Outlets, Refusal, Rejects};
 use serde::Serialize;
 use store::{Counts, Ending, Manners, NewLoad, NewVersion, Publisher, Reservation, Staging, Store};
 use tracing::{error, info, warn};
 
 use crate::body::Body;
 use crate::compare::{Changes, compare};
+use crate::failure::Failure;
 use crate::loads::{Load, Phase};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
@@ -72,79 +72,6 @@ impl Status {
         }
     }
 }
-
-/// Why nothing was published.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The file was read whole and is not fit.
-    #[error("the file was refused: {refusal}")]
-    Refused {
-        /// The first reason.
-        refusal: Refusal,
-        /// What was counted.
-        counts: Counts,
-        /// The first rejects.
-        shown: Vec<Reject>,
-        /// Whether there is a report of all rejects.
-        has_report: bool,
-    },
-    /// The file could not be read.
-    #[error(transparent)]
-    Ingest(#[from] ingest::Error),
-    /// The store could not take it.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// A load that began later was published first.
-    #[error("version {by}, whose load began later, was published first")]
-    Superseded {
-        /// That version.
-        by: u32,
-    },
-    /// The file is that of a version that was rolled back.
-    #[error("these are the bytes of version {version}, which was withdrawn at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))]
-    Withdrawn {
-        /// That version.
-        version: u32,
-        /// When it was rolled back from.
-        at: DateTime<Utc>,
-    },
-    /// Somebody does not want it any more, or the updater is being stopped.
-    #[error("the load was cancelled")]
-    Cancelled,
-    /// A task ended without a result, which is a defect.
-    #[error("the load stopped unexpectedly")]
-    Panicked,
-}
-
-impl Failure {
-    pub(crate) fn outcome(&self) -> Outcome {
-        match self {
-            Self::Refused { .. } => Outcome::Refused,
-            Self::Superseded { .. } => Outcome::Superseded,
-            Self::Withdrawn { .. } => Outcome::Withdrawn,
-            Self::Cancelled => Outcome::Cancelled,
-            Self::Store(store::Error::Busy { .. }) => Outcome::Busy,
-            Self::Store(store::Error::NoSpace(_)) => Outcome::NoSpace,
-            Self::Store(store::Error::OutcomeUnknown { .. }) => Outcome::Unknown,
-            Self::Ingest(ingest::Error::BrokenOff(_)) => Outcome::BrokenOff,
-            Self::Ingest(error) if error.is_of_the_file() => Outcome::Refused,
-            Self::Ingest(error) if error.is_no_space() => Outcome::NoSpace,
-            Self::Ingest(_) | Self::Store(_) | Self::Panicked => Outcome::Failed,
-        }
-    }
-
-    /// What refused the file, if it was refused.
-    fn guard(&self) -> Option<&'static str> {
-        match self {
-            Self::Refused { refusal, .. } => Some(refusal.code()),
-            Self::Ingest(_) => (self.outcome() == Outcome::Refused).then_some(UNREADABLE),
-            _ => None,
-        }
-    }
-}
-
-/// What stands for a guard where a file cannot be read to its end.
-pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// What is known of a file once it was read.
 struct File {
@@ -269,7 +196,25 @@ impl Job {
         let body = body.with_rests(manners.cloned());
         let outlets = Outlets { report: &self.load.report, progress: self.load.progress.clone() };
         let ingest = ingest::ingest(body, self.dataset.clone(), &self.limits, outlets);
-        Ok(self.unless_cancelled(ingest).await??)
+        let ingested = self.unless_cancelled(ingest).await??;
+        let found = &ingested.sha256;
+        match self.load.wish.sha256.iter().find(|stated| stated.as_str() != found) {
+            Some(stated) => {
+                let stated = stated.as_str().to_owned();
+                Err(Failure::DigestMismatch { stated, found: found.clone() })
+            }
+            None => Ok(ingested),
+        }
+    }
+
+    /// Fails where another version is live than the client expects.
+    fn check_live(&self, live: Option<&store::Entry>) -> Result<(), Failure> {
+        match &self.load.wish.if_match {
+            Some(expected) if !expected.allows(&self.dataset.name, live) => {
+                Err(Failure::LiveChanged { live: live.map(|live| live.version) })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Becomes the publisher, after whoever is.
@@ -296,6 +241,7 @@ impl Job {
         ingested: &Ingested,
         file: &File,
     ) -> Result<Option<Report>, Failure> {
+        self.check_live(publisher.live())?;
         let forced = self.load.wish.force;
         if !forced && let Some(report) = self.unchanged(publisher, file).await? {
             self.metrics.rejects(&self.dataset.name, ingested.rejects());
@@ -375,6 +321,7 @@ impl Job {
     async fn try_out(&self, body: Body) -> Result<Report, Failure> {
         let ingested = self.receive(body, None).await?;
         let versions = self.store.versions(&self.dataset.name).await?;
+        self.check_live(versions.iter().find(|entry| entry.state == store::State::Live))?;
         let last_live =
             versions.iter().max_by_key(|entry| entry.live_swap).filter(|entry| entry.live_swap > 0);
         let file = File::new(&ingested, last_live.map(|entry| entry.rows));

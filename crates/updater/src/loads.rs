@@ -58,21 +58,16 @@ impl Loads {
         })
     }
 
+    /// Whether a load could begin now. It may be too late when its first bytes have come.
+    pub(crate) fn can_begin(&self, dataset: &str, dry_run: bool) -> Result<(), NoLoad> {
+        can_begin(&lock(&self.known), dataset, dry_run)
+    }
+
     /// Enters a new load, unless the dataset's file is being received already, or too many loads run. A dry run changes
     /// nothing and is in nobody's way.
     pub(crate) fn begin(&self, order: Order<'_>) -> Result<Arc<Load>, NoLoad> {
         let mut known = lock(&self.known);
-        if known.iter().filter(|load| load.phase() != Phase::Ended).count() >= RUNNING_MAX {
-            return Err(NoLoad::TooMany);
-        }
-        let is_in_the_way = |load: &&Arc<Load>| {
-            load.dataset == order.dataset && !load.wish.dry_run && load.phase() == Phase::Receiving
-        };
-        if !order.wish.dry_run
-            && let Some(first) = known.iter().find(is_in_the_way)
-        {
-            return Err(NoLoad::InTheWay(first.clone()));
-        }
+        can_begin(&known, order.dataset, order.wish.dry_run)?;
         let load = Arc::new(Load::new(&self.reports, order, &self.stopping));
         known.push_front(load.clone());
         forget(&mut known);
@@ -118,6 +113,18 @@ impl Loads {
         if tokio::time::timeout(STOP_WAIT, self.running.wait()).await.is_err() {
             error!("a load does not end, the next start cleans up after it");
         }
+    }
+}
+
+fn can_begin(known: &VecDeque<Arc<Load>>, dataset: &str, dry_run: bool) -> Result<(), NoLoad> {
+    if known.iter().filter(|load| load.phase() != Phase::Ended).count() >= RUNNING_MAX {
+        return Err(NoLoad::TooMany);
+    }
+    let is_in_the_way =
+        |load: &&Arc<Load>| load.dataset == dataset && !load.wish.dry_run && load.phase() == Phase::Receiving;
+    match known.iter().find(is_in_the_way) {
+        Some(first) if !dry_run => Err(NoLoad::InTheWay(first.clone())),
+        _ => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ingest::{Refusal, Rejects};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use crate::load::UNREADABLE;
+use crate::failure::{DIGEST_MISMATCH, LIVE_CHANGED, UNREADABLE};
 use crate::loads::Phase;
 use crate::outcome::Outcome;
 
@@ -47,7 +47,7 @@ impl Metrics {
         for outcome in Outcome::ALL {
             self.loads.with_label_values(&[dataset, outcome.as_str()]);
         }
-        for guard in Refusal::CODES.into_iter().chain([UNREADABLE]) {
+        for guard in Refusal::CODES.into_iter().chain([UNREADABLE, DIGEST_MISMATCH, LIVE_CHANGED]) {
             self.refused.with_label_values(&[dataset, guard]);
         }
     }

@@ -1,5 +1,6 @@
 //! The routes, one file for each group.
 
+mod content;
 mod form;
 mod guard;
 mod loads;

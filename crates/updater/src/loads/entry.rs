@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::reports::Reports;
-use crate::load::{Failure, Report};
+use crate::expected::{IfMatch, Sha256};
+use crate::failure::Failure;
+use crate::load::Report;
 use crate::outcome::Outcome;
 
 /// One load, from its first byte to what became of it.
@@ -50,12 +52,16 @@ pub(crate) struct Load {
 }
 
 /// What a sender can ask for beside the load itself.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Wish {
     /// Everything but the publication.
     pub(crate) dry_run: bool,
     /// Pass the shrink guard.
     pub(crate) force: bool,
+    /// The digests that the file must have.
+    pub(crate) sha256: Vec<Sha256>,
+    /// The versions of which one must be live.
+    pub(crate) if_match: Option<IfMatch>,
 }
 
 /// What a load is to do.

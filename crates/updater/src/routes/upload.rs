@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_multipart::Multipart;
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use dataset::Dataset;
@@ -11,13 +10,21 @@ use serde::Deserialize;
 use service::{Problem, Trace};
 use tokio::task::JoinHandle;
 
-use super::form::{FIELD, Form};
+use super::content::{Content, Patience, stated_length};
+use super::form::Form;
 use super::guard;
-use super::pump::{Patience, Pumped, drain, pump};
+use super::pump::{Pumped, pump};
 use crate::app::Shared;
 use crate::body::{self, BodySender};
-use crate::load::{Failure, Report};
+use crate::expected::{IfMatch, Sha256};
+use crate::failure::Failure;
+use crate::load::Report;
 use crate::loads::{Load, NoLoad, Order, Wish};
+
+/// What a form may have around its file, in bytes. The limit on the file itself is kept while it is read.
+const FORM_BYTES_MAX: u64 = 64 << 10;
+/// The values of the header Content-Encoding that are taken. What the bytes are is seen from the bytes.
+const ENCODINGS: [&str; 4] = ["identity", "gzip", "x-gzip", "zstd"];
 
 /// What can stand behind the question mark. A misspelled wish must not be a wish that is passed over.
 #[derive(Debug, Deserialize)]
@@ -27,6 +34,7 @@ pub(super) struct Query {
     dry_run: bool,
     #[serde(default)]
     force: bool,
+    sha256: Option<String>,
 }
 
 /// `POST /upload`, for the dataset that is meant where none is named.
@@ -34,12 +42,13 @@ pub(super) async fn post_default(
     shared: web::Data<Shared>,
     request: HttpRequest,
     query: web::Query<Query>,
-    form: Multipart,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    guard::may_write(&shared, &request)?;
     let dataset = shared.default_dataset().cloned();
     let dataset = dataset
         .ok_or_else(|| Problem::not_found("there are several datasets: use /datasets/{dataset}/upload"))?;
-    Upload { shared, dataset, wish: query.into_inner().into() }.form(&request, form).await
+    Upload::admit(shared, dataset, &request, query.into_inner())?.form(&request, payload).await
 }
 
 /// `POST /datasets/{dataset}/upload`.
@@ -48,10 +57,11 @@ pub(super) async fn post(
     request: HttpRequest,
     dataset: web::Path<String>,
     query: web::Query<Query>,
-    form: Multipart,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    guard::may_write(&shared, &request)?;
     let dataset = super::versions::find(&shared, &dataset)?;
-    Upload { shared, dataset, wish: query.into_inner().into() }.form(&request, form).await
+    Upload::admit(shared, dataset, &request, query.into_inner())?.form(&request, payload).await
 }
 
 /// `PUT /datasets/{dataset}`.
@@ -62,32 +72,15 @@ pub(super) async fn put(
     query: web::Query<Query>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let allowed = guard::may_write(&shared, &request).and_then(|()| super::versions::find(&shared, &dataset));
-    let dataset = match allowed {
-        Ok(dataset) => dataset,
-        Err(problem) => {
-            drain(payload).await;
-            return Err(problem);
-        }
-    };
+    guard::may_write(&shared, &request)?;
+    let dataset = super::versions::find(&shared, &dataset)?;
+    let mut upload = Upload::admit(shared, dataset, &request, query.into_inner())?;
+    // A form is not the file: the digest of its bytes says nothing about the file.
+    upload.wish.sha256.extend(Sha256::from_headers(request.headers())?);
     let source = request.headers().get("x-source").and_then(|source| source.to_str().ok());
-    let upload = Upload { shared, dataset, wish: query.into_inner().into() };
-    let running = match upload.start(&request, source.unwrap_or("a raw body")) {
-        Ok(running) => running,
-        Err(problem) => {
-            drain(payload).await;
-            return Err(problem);
-        }
-    };
-    let patience = upload.patience();
-    let pumped = pump(payload, &running.sender, patience).await;
+    let running = upload.start(&request, source.unwrap_or("a raw body"))?;
+    let pumped = pump(Content::new(&request, payload), &running.sender, upload.patience()).await;
     running.settle(pumped, wants_no_wait(&request)).await
-}
-
-impl From<Query> for Wish {
-    fn from(query: Query) -> Self {
-        Self { dry_run: query.dry_run, force: query.force }
-    }
 }
 
 struct Upload {
@@ -104,6 +97,43 @@ struct Running {
 }
 
 impl Upload {
+    /// Refuses what can be refused before a byte of the body is read.
+    fn admit(
+        shared: web::Data<Shared>,
+        dataset: Arc<Dataset>,
+        request: &HttpRequest,
+        query: Query,
+    ) -> Result<Self, Problem> {
+        let Query { dry_run, force, sha256 } = query;
+        let headers = request.headers();
+        if headers.contains_key(header::CONTENT_RANGE) {
+            return Err(Problem::bad_request(
+                "an upload replaces the whole dataset and cannot be resumed (Content-Range): send the file from its start",
+            ));
+        }
+        let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+        if let Some(encoding) =
+            encoding.filter(|encoding| !ENCODINGS.iter().any(|it| it.eq_ignore_ascii_case(encoding)))
+        {
+            let text =
+                format!("Content-Encoding: {encoding} is not read; send gzip, zstd, or the file as it is");
+            return Err(Problem::unsupported(text));
+        }
+        let max = shared.settings.upload_bytes_max;
+        if let Some(length) =
+            stated_length(request).filter(|length| *length > max.saturating_add(FORM_BYTES_MAX))
+        {
+            return Err(Problem::too_large(format!(
+                "the body has {length} bytes, and a file may have {max}"
+            )));
+        }
+        let sha256 = sha256.as_deref().map(Sha256::from_query).transpose()?;
+        let if_match = IfMatch::from_headers(headers)?;
+        shared.loads.can_begin(&dataset.name, dry_run).map_err(|why| no_load(&why, request))?;
+        let wish = Wish { dry_run, force, sha256: sha256.into_iter().collect(), if_match };
+        Ok(Self { shared, dataset, wish })
+    }
+
     fn patience(&self) -> Patience {
         let settings = &self.shared.settings;
         let seconds = Duration::from_secs;
@@ -115,13 +145,12 @@ impl Upload {
         let source: String = source.chars().filter(|char| !char.is_control()).take(255).collect();
         let loads = &self.shared.loads;
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default().part("load");
-        let order = Order { dataset: &self.dataset.name, source: &source, wish: self.wish, trace };
+        let order = Order { dataset: &self.dataset.name, source: &source, wish: self.wish.clone(), trace };
         let load = loads.begin(order).map_err(|why| no_load(&why, request))?;
         if wants_no_wait(request) {
             load.set_async();
         }
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        if let Some(bytes) = length.and_then(|length| length.to_str().ok()?.parse().ok()) {
+        if let Some(bytes) = stated_length(request) {
             load.progress.expect_bytes(bytes);
         }
         let (sender, body) = body::channel();
@@ -130,42 +159,15 @@ impl Upload {
         Ok(Running { sender, load, task })
     }
 
-    async fn form(self, request: &HttpRequest, form: Multipart) -> Result<HttpResponse, Problem> {
-        let (mut form, patience) = (Form::new(form), self.patience());
-        let first = match guard::may_write(&self.shared, request) {
-            Ok(()) => form.next_file(patience).await,
-            Err(problem) => Err(problem),
-        };
-        let mut file = match first {
-            Ok(Some(file)) => file,
-            Ok(None) => {
-                return Err(Problem::bad_request(format!("the form has no field `{FIELD}` with the file")));
-            }
-            Err(problem) => {
-                form.drain().await;
-                return Err(problem);
-            }
-        };
-        let source =
-            file.content_disposition().and_then(|it| it.get_filename()).unwrap_or("a form").to_owned();
-        let running = match self.start(request, &source) {
-            Ok(running) => running,
-            Err(problem) => {
-                drop(file);
-                form.drain().await;
-                return Err(problem);
-            }
-        };
-        let pumped = pump(&mut file, &running.sender, patience).await;
-        drop(file);
-        let pumped = match pumped {
+    async fn form(self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
+        let patience = self.patience();
+        let mut form = Form::new(request, Content::new(request, payload), patience)?;
+        let source = form.file().await?.filename;
+        let running = self.start(request, source.as_deref().unwrap_or("a form"))?;
+        let pumped = match pump(form.data(), &running.sender, patience).await {
             // Only behind the last boundary is the form whole.
-            Pumped::Whole => form.end(patience).await,
-            Pumped::NotWanted => {
-                form.drain().await;
-                Pumped::NotWanted
-            }
-            broken @ Pumped::Broken(_) => broken,
+            Pumped::Whole => form.end().await.map_or_else(Pumped::Broken, |()| Pumped::Whole),
+            pumped => pumped,
         };
         running.settle(pumped, wants_no_wait(request)).await
     }

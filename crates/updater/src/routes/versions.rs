@@ -6,12 +6,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use dataset::Dataset;
 use serde_json::json;
 use service::Problem;
-use store::State;
+use store::{Ending, Entry, State, VersionId};
 use tracing::info;
 
 use super::guard;
 use crate::answer::store_problem;
 use crate::app::Shared;
+use crate::expected::{IfMatch, live_changed};
 use crate::settle::recover;
 
 /// The dataset of that name.
@@ -48,8 +49,14 @@ pub(super) async fn list(
     let (store, name) = (shared.store.clone(), dataset.name.clone());
     let read = shared.runtime.spawn(async move { store.versions(&name).await });
     let versions = read.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;
-    let live = versions.iter().find(|entry| entry.state == State::Live).map(|entry| entry.version);
-    Ok(HttpResponse::Ok().json(json!({ "dataset": dataset.name, "live": live, "versions": versions })))
+    let live = versions.iter().find(|entry| entry.state == State::Live);
+    let id = live.map(|entry| VersionId { number: entry.version, content: entry.content_id() });
+    Ok(HttpResponse::Ok().json(json!({
+        "dataset": dataset.name,
+        "live": live.map(|entry| entry.version),
+        "etag": id.map(|id| format!("\"{}\"", id.tag(&dataset.name))),
+        "versions": versions,
+    })))
 }
 
 /// `POST /datasets/{dataset}/versions/{version}/activate`.
@@ -59,22 +66,41 @@ pub(super) async fn activate(
     path: web::Path<(String, u32)>,
 ) -> Result<HttpResponse, Problem> {
     guard::may_write(&shared, &request)?;
+    let if_match = IfMatch::from_headers(request.headers())?;
     let (name, version) = path.into_inner();
     let dataset = find(&shared, &name)?;
     let (own, definition) = (shared.clone(), dataset.clone());
     // A client that goes away must not leave a swap half told.
     let task = async move {
+        let allows = |live: Option<&Entry>| {
+            if_match.as_ref().is_none_or(|expected| expected.allows(&definition.name, live))
+        };
+        if if_match.is_some() {
+            // A rollback that is refused cancels nothing.
+            let versions = own.store.versions(&definition.name).await?;
+            let live = versions.iter().find(|entry| entry.state == State::Live);
+            if !allows(live) {
+                return Ok(Err(live.map(|live| live.version)));
+            }
+        }
         // Whoever goes back does not want what is on its way.
         own.loads.cancel(&definition.name).await;
-        let activated = own.store.publisher(&definition).await?.activate(version).await;
+        let publisher = own.store.publisher(&definition).await?;
+        if !allows(publisher.live()) {
+            let live = publisher.live().map(|live| live.version);
+            publisher.end(Ending::Told).await?;
+            return Ok(Err(live));
+        }
+        let activated = publisher.activate(version).await;
         if let Err(store::Error::OutcomeUnknown { .. }) = &activated {
             // The ledger says what happened as soon as the database answers.
             tokio::spawn(recover(own.store.clone(), definition, own.loads.stopping().clone()));
         }
-        activated
+        activated.map(Ok)
     };
     let task = shared.runtime.spawn(shared.loads.tracker().track_future(task));
     let activated = task.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;
+    let activated = activated.map_err(|live| live_changed(&dataset.name, live))?;
     info!(dataset = dataset.name, version, before = activated.before, "version activated");
     Ok(HttpResponse::Ok().json(json!({
         "dataset": dataset.name,

@@ -47,3 +47,21 @@ fn an_address_that_others_reach_needs_a_token_or_a_word() {
         assert!(!server.log().contains("s3cret"));
     }
 }
+
+#[test]
+fn a_dataset_that_mariadb_cannot_store_stops_the_start() {
+    let database = testkit::MariaDb::shared().database();
+    let dir = tempfile::tempdir().unwrap();
+    let datasets = dir.path().join("datasets.toml");
+    std::fs::write(&datasets, ITEMS.replace("price", "db_trx_id")).unwrap();
+    let (url, work) = (database.url(), dir.path().join("work"));
+    let env = [
+        ("TABLESWAP_STORE_URL", url.as_str()),
+        ("TABLESWAP_UPDATER_LISTEN", "127.0.0.1:0"),
+        ("TABLESWAP_UPDATER_DATASETS", datasets.to_str().unwrap()),
+        ("TABLESWAP_UPDATER_WORK_DIR", work.to_str().unwrap()),
+    ];
+    let refused = testkit::Server::spawn(env!("CARGO_BIN_EXE_updater"), &[], &env);
+    assert_eq!(refused.wait(std::time::Duration::from_secs(20)).code(), Some(1));
+    insta::assert_snapshot!(refused.log().trim(), @"updater: TABLESWAP_UPDATER_DATASETS: dataset `items`: column `db_trx_id`: InnoDB has a column of that name of its own");
+}

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
+mod broken;
+mod conditions;
 mod faults;
 mod following;
 mod harness;

@@ -31,7 +31,7 @@ fn reject(reject: &serde_json::Value) -> String {
     format!("line {} {} {:?}: {}", reject["line"], text("column"), text("value"), text("reason"))
 }
 
-const ONE_REJECT: &str = "the file was refused: 1 rows were refused, 0 are allowed";
+const ONE_REJECT: &str = "the file was refused: 1 row was refused, 0 are allowed";
 
 #[test]
 fn an_empty_file() {
@@ -113,7 +113,7 @@ fn a_line_of_a_hundred_megabytes() {
 #[test]
 fn a_file_that_shrank_beyond_the_guard() {
     let detail = "the file was refused: the file has 2 rows where the live version has 5: a loss of more than 50 %; \
-                  if that is right, send it with force";
+                  if that is right, send it with `?force=true`";
     refused("a,1,\nb,2,\n", 422, detail, &[]);
 }
 
@@ -154,7 +154,7 @@ fn a_form_with_another_field_or_no_form_or_two_files() {
         assert_eq!(answer.status, 400);
         assert_eq!(
             json(&answer)["detail"],
-            "the form has the field `file`; send the file as the field `data`"
+            "the form has the field `file`; send the file as the field `data` and nothing else"
         );
         let answer = http::post(updater.port, "/upload", &[("content-type", "text/csv")], other.as_bytes());
         assert_eq!(answer.status, 400);

@@ -86,7 +86,7 @@ fn rejects_up_to_the_limit_are_left_out_and_reported() {
 fn a_refused_file_names_its_report() {
     let updater = Updater::start(Backend::Embedded);
     let answer = updater.put("a,x,\n");
-    insta::assert_snapshot!(stable(&answer), @r#"{"type":"urn:tableswap:problem:too-many-rejects","title":"Unprocessable Entity","status":422,"detail":"the file was refused: 1 rows were refused, 0 are allowed","rows":0,"rejected":1,"duplicates":0,"rejects":[{"line":1,"column":"price","value":"x","code":"not_decimal","reason":"not a plain decimal number"}],"report":"...","dataset":"items","load":"..."}"#);
+    insta::assert_snapshot!(stable(&answer), @r#"{"type":"urn:tableswap:problem:too-many-rejects","title":"Unprocessable Entity","status":422,"detail":"the file was refused: 1 row was refused, 0 are allowed","rows":0,"rejected":1,"duplicates":0,"rejects":[{"line":1,"column":"price","value":"x","code":"not_decimal","reason":"not a plain decimal number"}],"report":"...","dataset":"items","load":"..."}"#);
     let report = http::get(updater.port, json(&answer)["report"].as_str().unwrap());
     assert_eq!((report.status, report.text().lines().count()), (200, 2));
     let load = updater.get(&format!("/loads/{}", json(&answer)["load"].as_str().unwrap()));
