@@ -29,7 +29,7 @@ fn what_actix_refuses_is_answered_as_a_problem() {
 fn a_query_that_is_not_taken_is_named() {
     let site = Site::start(Duration::ZERO);
     let answer = problem(&site.get("/query?count=many"));
-    insta::assert_snapshot!(answer, @r#"{"type":"urn:tableswap:problem:malformed-request","title":"Bad Request","status":400,"detail":"behind the question mark: can not parse"}"#);
+    insta::assert_snapshot!(answer, @r#"{"type":"urn:tableswap:problem:malformed-request","title":"Bad Request","status":400,"detail":"behind the question mark: invalid digit found in string"}"#);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn a_body_arrives_over_http_2_and_a_refusal_comes_back_although_it_was_not_read(
     // Once would succeed by luck.
     let refusals: std::collections::BTreeSet<_> =
         (0..10).map(|_| post("/bytes", "more than 8 bytes")).collect();
-    insta::assert_snapshot!(Vec::from_iter(refusals).join("\n"), @r#"{"type":"urn:tableswap:problem:too-large","title":"Payload Too Large","status":413,"detail":"payload reached size limit"}"#);
+    insta::assert_snapshot!(Vec::from_iter(refusals).join("\n"), @r#"{"type":"urn:tableswap:problem:too-large","title":"Payload Too Large","status":413,"detail":"the body is larger than is taken here"}"#);
 }
 
 #[test]
