@@ -11,6 +11,6 @@ mod look_ups;
 mod mariadb;
 mod readers;
 mod replicas;
+mod row_size;
 mod sessions;
 mod tls;
-mod row_size;
