@@ -35,6 +35,8 @@ mod oracle;
 #[cfg(feature = "torture")]
 mod power_cuts;
 #[cfg(feature = "torture")]
+mod quota;
+#[cfg(feature = "torture")]
 mod recording;
 mod rounds;
 mod statements;

@@ -61,6 +61,22 @@ impl Mount {
         Mount { dir, device: Some(device), below: Some((below, server)) }
     }
 
+    /// The groups of processes that the kernel can limit processors for: of the second form, or of the first.
+    pub(crate) fn cgroup_of_processors() -> Mount {
+        sweep();
+        let dir = mount_point();
+        let mount = |arguments: &[&str]| try_run(Command::new("mount").args(arguments).arg(dir.path()));
+        mount(&["-t", "cgroup2", "none"]).unwrap();
+        let controllers = std::fs::read_to_string(dir.path().join("cgroup.controllers")).unwrap();
+        if controllers.split_whitespace().any(|controller| controller == "cpu") {
+            std::fs::write(dir.path().join("cgroup.subtree_control"), "+cpu").unwrap();
+        } else {
+            unmount(dir.path());
+            mount(&["-t", "cgroup", "-o", "cpu", "none"]).unwrap();
+        }
+        Mount { dir, device: None, below: None }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
