@@ -169,6 +169,9 @@ const TEXT_MAX: u32 = 16_000_000;
 const PRECISION_MAX: u8 = 38;
 const SCALE_MAX: u8 = 30;
 
+/// Columns that a store adds, to tell of which version a row is.
+const RESERVED_NAMES: [&str; 2] = ["dataset_version", "dataset_content"];
+
 impl TryFrom<WrittenColumn> for Column {
     type Error = String;
 
@@ -177,7 +180,7 @@ impl TryFrom<WrittenColumn> for Column {
         if !is_column_name(&written.name) {
             return fail("a name is a letter or _, then letters, digits or _, at most 63 in all");
         }
-        if written.name.eq_ignore_ascii_case("dataset_version") {
+        if RESERVED_NAMES.iter().any(|name| name.eq_ignore_ascii_case(&written.name)) {
             return fail("this name is taken by the service");
         }
         if let Some(setting) = written.misplaced() {

@@ -370,4 +370,14 @@ mod tests {
     fn a_misspelled_setting_is_refused() {
         assert!(refusal(&dataset("d", "max_reject = 1", ID)).contains("unknown field `max_reject`"));
     }
+
+    #[test]
+    fn names_of_columns_that_a_store_adds_are_refused() {
+        for name in ["dataset_version", "Dataset_Content"] {
+            let toml = format!(
+                "[items]\nkey = \"id\"\ncolumns = [{{ name = \"id\", type = \"uuid\" }}, {{ name = \"{name}\", type = \"text\" }}]"
+            );
+            assert!(refusal(&toml).contains("taken by the service"), "{name}");
+        }
+    }
 }

@@ -10,8 +10,8 @@ const TAKEN: [&str; 3] = ["db_row_id", "db_trx_id", "db_roll_ptr"];
 const ROW_BYTES_MAX: usize = 65_535;
 /// The bytes of a row that must fit into a half of a page of 16 KiB.
 const PAGE_BYTES_MAX: usize = 8_126;
-/// The column `dataset_version`.
-const VERSION_BYTES: usize = 4;
+/// The columns `dataset_version` and `dataset_content`.
+const IDENTITY_BYTES: usize = 4 + 8;
 /// What InnoDB adds to each row: its header, `db_trx_id` and `db_roll_ptr`.
 const INNODB_BYTES: usize = 5 + 6 + 7;
 /// What of a long text stays in the page: where the rest is, and how long that is.
@@ -26,8 +26,8 @@ pub(crate) fn check(schema: &Schema) -> Result<(), String> {
     }
     let optional = columns.iter().filter(|column| column.optional).count();
     let sum = |bytes: fn(&Kind) -> usize| columns.iter().map(|column| bytes(&column.kind)).sum::<usize>();
-    // One bit for each column that can be null, `dataset_version` among them.
-    let row_bytes = sum(row_bytes) + VERSION_BYTES + (optional + 1).div_ceil(8);
+    // One bit for each column that can be null, the two of the identity among them.
+    let row_bytes = sum(row_bytes) + IDENTITY_BYTES + (optional + 2).div_ceil(8);
     if row_bytes > ROW_BYTES_MAX {
         return Err(format!(
             "a row takes {row_bytes} bytes, and MariaDB allows {ROW_BYTES_MAX}: texts above 255 characters take fewer"
