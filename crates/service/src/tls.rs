@@ -6,7 +6,7 @@
 mod pair;
 
 use std::fmt;
-use std::path::Path;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use arc_swap::ArcSwap;
 use prometheus::{IntGauge, Registry};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
-pub use self::pair::TlsError;
 use self::pair::{Content, Files};
+pub use self::pair::{TlsError, TlsPaths};
 use crate::chain;
 
 /// How often the files are looked at.
@@ -30,23 +31,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// no TLS. Must be called within a tokio runtime, which follows the files for as long as a server uses them.
 pub fn tls_config(
     section: &str,
-    certificate: Option<&Path>,
-    key: Option<&Path>,
+    paths: TlsPaths<'_>,
     registry: &Registry,
 ) -> Result<Option<ServerConfig>, TlsError> {
-    let Some(files) = Files::of_settings(section, certificate, key)? else { return Ok(None) };
+    let Some(files) = Files::of_settings(section, paths)? else { return Ok(None) };
+    let clients = paths.client_ca.map(pair::client_verifier).transpose()?;
     let watch = Watch::start(files)?;
     registry.register(Box::new(watch.expires.clone()))?;
-    config(watch).map(Some)
+    config(watch, clients).map(Some)
 }
 
-fn config(watch: Watch) -> Result<ServerConfig, TlsError> {
+fn config(watch: Watch, clients: Option<Arc<dyn ClientCertVerifier>>) -> Result<ServerConfig, TlsError> {
     let in_use = watch.in_use.clone();
     let follows = AbortOnDropHandle::new(tokio::spawn(follow(watch)));
-    Ok(ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Newest { in_use, _follows: follows })))
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    Ok(builder.with_cert_resolver(Arc::new(Newest { in_use, _follows: follows })))
 }
 
 /// Gives each new connection the pair that is in use then, whatever name the client asks for.
@@ -216,7 +220,7 @@ mod tests {
         write(&directory, Some(&certificate), Some(&key));
         let watch = watch(&directory);
         let in_use = watch.in_use.clone();
-        let config = config(watch).unwrap();
+        let config = config(watch, None).unwrap();
         assert_eq!(Arc::strong_count(&in_use), 3);
         drop(config);
         while Arc::strong_count(&in_use) > 1 {

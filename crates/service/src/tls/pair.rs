@@ -3,12 +3,16 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::crypto::ring;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
+use rustls::{Error, InconsistentKeys, RootCertStore};
 use x509_parser::parse_x509_certificate;
 
 /// Why there can be no TLS. What stands in a file is never part of it.
@@ -68,6 +72,17 @@ pub enum TlsError {
     Setup(#[from] Error),
 }
 
+/// The files of a port that speaks TLS.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TlsPaths<'a> {
+    /// The chain of certificates.
+    pub certificate: Option<&'a Path>,
+    /// The private key.
+    pub key: Option<&'a Path>,
+    /// The authorities of client certificates. With it a client needs a certificate of one of them.
+    pub client_ca: Option<&'a Path>,
+}
+
 /// The files of a pair.
 pub(super) struct Files {
     pub(super) certificate: PathBuf,
@@ -83,19 +98,16 @@ pub(super) struct Content {
 
 impl Files {
     /// Both or none.
-    pub(super) fn of_settings(
-        section: &str,
-        certificate: Option<&Path>,
-        key: Option<&Path>,
-    ) -> Result<Option<Self>, TlsError> {
+    pub(super) fn of_settings(section: &str, paths: TlsPaths<'_>) -> Result<Option<Self>, TlsError> {
         let variable = |name| format!("TABLESWAP_{section}_TLS_{name}_PATH");
         let half = |set, missing| TlsError::Half { set: variable(set), missing: variable(missing) };
-        match (certificate, key) {
+        match (paths.certificate, paths.key) {
             (Some(certificate), Some(key)) => {
                 Ok(Some(Self { certificate: certificate.to_owned(), key: key.to_owned() }))
             }
             (Some(_), None) => Err(half("CERTIFICATE", "KEY")),
             (None, Some(_)) => Err(half("KEY", "CERTIFICATE")),
+            (None, None) if paths.client_ca.is_some() => Err(half("CLIENT_CA", "CERTIFICATE")),
             (None, None) => Ok(None),
         }
     }
@@ -120,6 +132,18 @@ impl Files {
             Err(source) => Err(unusable(&self.certificate, source)),
         }
     }
+}
+
+/// Accepts clients that have a certificate of one of the authorities in this file.
+pub(super) fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let pem = fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path, &pem)? {
+        roots.add(authority).map_err(|source| unusable(path, source))?;
+    }
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map_err(|source| unusable(path, Error::General(source.to_string())))
 }
 
 /// When the first certificate of a chain to end does, in seconds since 1970; one that cannot tell has ended.

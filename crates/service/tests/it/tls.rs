@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use service::TlsPaths;
 use tempfile::TempDir;
 use testkit::http;
 
-use crate::site::{Site, log, until};
+use crate::site::{Site, TlsFiles, log, until};
 
 /// Longer than it takes to look at the files twice.
 const TWO_LOOKS: Duration = Duration::from_millis(4500);
 
 /// Where a certificate for `localhost`, its key and the authority that made it are written.
-struct Files(TempDir);
+pub(crate) struct Files(TempDir);
 
 impl Files {
     /// Files with a pair of this authority.
-    fn of(authority: &str) -> Self {
+    pub(crate) fn of(authority: &str) -> Self {
         let files = Self(TempDir::new().unwrap());
         files.put(&files.path(""), authority);
         files
@@ -41,12 +42,16 @@ impl Files {
         fs::write(directory.join("tls.key"), key.serialize_pem()).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn start(&self) -> Site {
-        Site::start_tls(self.path("tls.crt"), self.path("tls.key"))
+    pub(crate) fn start(&self) -> Site {
+        Site::start_tls(TlsFiles {
+            certificate: self.path("tls.crt"),
+            key: self.path("tls.key"),
+            client_ca: None,
+        })
     }
 
     /// A curl that trusts this authority alone.
@@ -72,9 +77,14 @@ impl Files {
     /// Why there is no TLS with these files, here called DIR.
     fn refusal(&self, certificate: &str, key: &str) -> String {
         let (certificate, key) = (self.path(certificate), self.path(key));
-        let error = service::tls_config("API", Some(&certificate), Some(&key), &Registry::new()).unwrap_err();
+        let error =
+            service::tls_config("API", paths(Some(&certificate), Some(&key)), &Registry::new()).unwrap_err();
         service::chain(&error).replace(self.0.path().to_str().unwrap(), "DIR")
     }
+}
+
+fn paths<'a>(certificate: Option<&'a Path>, key: Option<&'a Path>) -> TlsPaths<'a> {
+    TlsPaths { certificate, key, client_ca: None }
 }
 
 fn text(output: &Output) -> String {
@@ -105,6 +115,31 @@ fn a_body_arrives_over_http_2_and_a_refusal_comes_back_although_it_was_not_read(
     let refusals: std::collections::BTreeSet<_> =
         (0..10).map(|_| post("/bytes", "more than 8 bytes")).collect();
     insta::assert_snapshot!(Vec::from_iter(refusals).join("\n"), @r#"{"type":"urn:tableswap:problem:too-large","title":"Payload Too Large","status":413,"detail":"the body is larger than is taken here"}"#);
+}
+
+#[test]
+fn a_client_needs_a_certificate_of_the_authority_where_there_is_one() {
+    let (files, clients) = (Files::of("a"), Files::of("clients"));
+    let site = Site::start_tls(TlsFiles {
+        certificate: files.path("tls.crt"),
+        key: files.path("tls.key"),
+        client_ca: Some(clients.path("clients")),
+    });
+    let with = |pair: &Files| {
+        let (certificate, key) = (pair.path("tls.crt"), pair.path("tls.key"));
+        let args = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
+        files.ask("a", &site, &args)
+    };
+    insta::assert_snapshot!(text(&with(&clients)), @r#"{"status":"ok"} 200 2"#);
+    for refused in [files.ask("a", &site, &[]), with(&files)] {
+        assert!(!refused.status.success(), "{}", text(&refused));
+    }
+    let error = service::tls_config(
+        "API",
+        TlsPaths { client_ca: Some(Path::new("ca")), ..TlsPaths::default() },
+        &Registry::new(),
+    );
+    insta::assert_snapshot!(error.unwrap_err(), @"TABLESWAP_API_TLS_CLIENT_CA_PATH is set but TABLESWAP_API_TLS_CERTIFICATE_PATH is not: TLS needs both");
 }
 
 #[test]
@@ -177,13 +212,13 @@ fn a_start_with_files_that_cannot_be_used_is_refused_and_they_are_named() {
 #[test]
 fn one_setting_without_the_other_is_refused_by_name() {
     let refusal = |certificate: Option<&str>, key: Option<&str>| {
-        service::tls_config("API", certificate.map(Path::new), key.map(Path::new), &Registry::new())
+        service::tls_config("API", paths(certificate.map(Path::new), key.map(Path::new)), &Registry::new())
             .unwrap_err()
             .to_string()
     };
     insta::assert_snapshot!(refusal(Some("a"), None), @"TABLESWAP_API_TLS_CERTIFICATE_PATH is set but TABLESWAP_API_TLS_KEY_PATH is not: TLS needs both");
     insta::assert_snapshot!(refusal(None, Some("a")), @"TABLESWAP_API_TLS_KEY_PATH is set but TABLESWAP_API_TLS_CERTIFICATE_PATH is not: TLS needs both");
-    assert!(service::tls_config("API", None, None, &Registry::new()).unwrap().is_none());
+    assert!(service::tls_config("API", TlsPaths::default(), &Registry::new()).unwrap().is_none());
 }
 
 #[tokio::test]
@@ -191,8 +226,7 @@ async fn a_key_is_never_shown() {
     let files = Files::of("a");
     let config = service::tls_config(
         "API",
-        Some(&files.path("tls.crt")),
-        Some(&files.path("tls.key")),
+        paths(Some(&files.path("tls.crt")), Some(&files.path("tls.key"))),
         &Registry::new(),
     );
     assert!(format!("{config:?}").contains("cert_resolver: Newest { .. }"));
@@ -201,8 +235,7 @@ async fn a_key_is_never_shown() {
     fs::write(files.path("tls.key"), &key).unwrap();
     let error = service::tls_config(
         "API",
-        Some(&files.path("tls.crt")),
-        Some(&files.path("tls.key")),
+        paths(Some(&files.path("tls.crt")), Some(&files.path("tls.key"))),
         &Registry::new(),
     );
     let shown = format!("{error:?} {}", files.refusal("tls.crt", "tls.key"));
