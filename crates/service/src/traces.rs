@@ -3,6 +3,7 @@
 //! Nothing is global: what sends is a value that is handed down, and without a collector it is nothing at all. The
 //! `traceparent` of a request is honoured either way, so that a line of the log names the trace that a caller began.
 
+mod sampler;
 mod send;
 
 use std::time::{Duration, SystemTime};
@@ -15,10 +16,11 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use serde::Deserialize;
 use tracing::warn;
 
+use self::sampler::RequestSampler;
 use self::send::Client;
 use crate::Secret;
 
@@ -33,11 +35,13 @@ pub struct TraceSettings {
     pub url: Option<Secret>,
     /// Of requests whose sender decides nothing, so many in a hundred are traced. Default: 1.
     pub sample_percent: f64,
+    /// Trace every request whose `traceparent` says so, and not only the share above. Default: `false`.
+    pub trust_parent: bool,
 }
 
 impl Default for TraceSettings {
     fn default() -> Self {
-        Self { url: None, sample_percent: 1.0 }
+        Self { url: None, sample_percent: 1.0, trust_parent: false }
     }
 }
 
@@ -78,11 +82,11 @@ impl Traces {
         let exporter = SpanExporter::builder().with_http().with_http_client(Client::new());
         let exporter = exporter.with_protocol(Protocol::HttpBinary).with_endpoint(url.expose()).build();
         let exporter = exporter.map_err(TracesError::Exporter)?;
-        let ratio = Sampler::TraceIdRatioBased(settings.sample_percent / 100.0);
+        let sampler = RequestSampler::new(settings.sample_percent / 100.0, settings.trust_parent);
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
-            .with_sampler(Sampler::ParentBased(Box::new(ratio)))
+            .with_sampler(sampler)
             .with_resource(Resource::builder().with_service_name(name).with_attribute(version).build())
             .build();
         Ok(Self(Some(Sending { tracer: provider.tracer("tableswap"), provider })))
