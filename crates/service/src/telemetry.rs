@@ -1,8 +1,12 @@
 //! Logs: one line for each thing worth knowing, with its identifiers as fields, as text or as JSON, on stderr.
 
+use prometheus::IntCounter;
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::{self, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::{Environment, SettingsError, Traces, TracesError};
 
@@ -43,32 +47,71 @@ pub enum TelemetryError {
         "TABLESWAP_LOG_LEVEL: expected error, warn, info, debug, trace or directives such as info,store=debug"
     )]
     Level,
+    /// A metric cannot be made, which is a defect.
+    #[error("cannot make the metrics of the log")]
+    Metrics(#[from] prometheus::Error),
     /// Traces cannot be sent.
     #[error(transparent)]
     Traces(#[from] TracesError),
 }
 
 /// Starts to log, and to trace where that is set, what the service `name` does.
-pub fn init(environment: &Environment, name: &'static str) -> Result<Traces, TelemetryError> {
-    log(&environment.section("LOG")?)?;
-    Ok(Traces::start(&environment.section("TRACES")?, name)?)
+pub fn init(environment: &Environment, name: &'static str) -> Result<Telemetry, TelemetryError> {
+    let malformed_requests = IntCounter::new(
+        "http_malformed_requests_total",
+        "Connections that the HTTP parser broke off: requests that are malformed or too large.",
+    )?;
+    log(&environment.section("LOG")?, &malformed_requests)?;
+    let traces = Traces::start(&environment.section("TRACES")?, name)?;
+    Ok(Telemetry { traces, malformed_requests })
+}
+
+/// Where a process says what it does.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// What sends traces.
+    pub traces: Traces,
+    malformed_requests: IntCounter,
+}
+
+impl Telemetry {
+    /// A registry with the metrics of the process.
+    pub fn registry(&self) -> prometheus::Result<prometheus::Registry> {
+        let registry = crate::registry()?;
+        registry.register(Box::new(self.malformed_requests.clone()))?;
+        Ok(registry)
+    }
+}
+
+/// Counts the errors of the HTTP parser. Their lines are off by default: any client can cause as many as it likes.
+struct ParserErrors(IntCounter);
+
+impl<S: Subscriber> Layer<S> for ParserErrors {
+    fn on_event(&self, _: &Event<'_>, _: layer::Context<'_, S>) {
+        self.0.inc();
+    }
+}
+
+fn is_parser_error(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("actix_http") && *metadata.level() == Level::ERROR
 }
 
 /// A panic is a line like any other, so that it is not lost among them.
-fn log(settings: &LogSettings) -> Result<(), TelemetryError> {
+fn log(settings: &LogSettings, malformed_requests: &IntCounter) -> Result<(), TelemetryError> {
     // A word that is no level would be taken for the name of a module, and everything else would fall silent.
     let mut words = settings.level.split(',').filter(|part| !part.contains(['=', '[']));
     if !words.all(|word| word.trim().parse::<LevelFilter>().is_ok()) {
         return Err(TelemetryError::Level);
     }
-    // What actix says at start, this service says in its own line.
-    let filter = EnvFilter::builder().parse(format!("actix_server=warn,{}", settings.level));
+    // What actix says at start, this service says in its own line. Malformed requests are counted.
+    let filter = EnvFilter::builder().parse(format!("actix_server=warn,actix_http=off,{}", settings.level));
     let filter = filter.map_err(|_| TelemetryError::Level)?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let errors = ParserErrors(malformed_requests.clone()).with_filter(filter_fn(is_parser_error));
+    let counted = tracing_subscriber::registry().with(errors);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     match settings.format {
-        LogFormat::Text => lines.with_ansi(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => counted.with(lines.with_ansi(false).with_filter(filter)).init(),
+        LogFormat::Json => counted.with(lines.json().flatten_event(true).with_filter(filter)).init(),
     }
     log_panics();
     Ok(())
