@@ -11,12 +11,14 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse};
 use tracing::{debug, error};
 
 use crate::metrics::{InFlight, Recorder};
+use crate::problem::NO_SNIFF;
+use crate::streams::{Stream, Streams, TooManyStreams};
 use crate::traces::{Answered, Trace, sender_id};
 use crate::{Problem, chain, remainder};
 
@@ -27,6 +29,10 @@ pub async fn measure<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let Some(recorder) = request.app_data::<Rc<Recorder>>().cloned() else {
         return next.call(request).await.map(in_our_words);
+    };
+    let stream = match open_stream(&request) {
+        Ok(stream) => stream,
+        Err(refused) => return Ok(request.into_response(refused.response().map_into_right_body())),
     };
     let method = method_label(request.method());
     let _in_flight = InFlight::new(&recorder);
@@ -43,7 +49,21 @@ pub async fn measure<B: MessageBody + 'static>(
     }
     trace.end_request(handler, status);
     recorder.record(handler, method, status, start.elapsed());
-    outcome
+    outcome.map(|response| {
+        let mut response = match stream {
+            Some(stream) => response.map_body(|_, body| EitherBody::right(stream.hold(body))),
+            None => response,
+        };
+        let (name, value) = NO_SNIFF;
+        response.headers_mut().insert(name, value);
+        response
+    })
+}
+
+/// Counts a request over HTTP/2 among those of its connection.
+fn open_stream(request: &ServiceRequest) -> Result<Option<Stream>, TooManyStreams> {
+    let streams = (request.version() == Version::HTTP_2).then(|| request.request().conn_data::<Streams>());
+    streams.flatten().map(Streams::open).transpose()
 }
 
 /// A request outside of the routes.

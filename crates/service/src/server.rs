@@ -12,6 +12,7 @@ use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, Route, guard};
 use prometheus::Registry;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,15 +26,20 @@ use crate::{Health, Problem, health, metrics};
 const BACKLOG: u32 = 4096;
 
 /// Binds the address on which a server will listen. Must be called within a tokio runtime.
-pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    listen_on(listen)
+///
+/// A client that takes nothing of an answer for `send_timeout` is cut off: the kernel gives up on a window that stays
+/// closed. Connections inherit this from the socket that accepts them.
+pub fn bind(listen: SocketAddr, send_timeout: Duration) -> io::Result<TcpListener> {
+    listen_on(listen, send_timeout)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))
 }
 
-fn listen_on(listen: SocketAddr) -> io::Result<TcpListener> {
+fn listen_on(listen: SocketAddr, send_timeout: Duration) -> io::Result<TcpListener> {
     let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart must not wait until the kernel has forgotten the connections of before.
     socket.set_reuseaddr(true)?;
+    let send_timeout_millis = u32::try_from(send_timeout.as_millis()).unwrap_or(u32::MAX);
+    set_tcp_user_timeout(&socket, send_timeout_millis)?;
     socket.bind(listen)?;
     socket.listen(BACKLOG)?.into_std()
 }
@@ -118,6 +124,11 @@ pub fn configure(config: &mut ServiceConfig, registry: &Registry, recorder: &Rc<
         .service(route("/readyz", Takes::Reads, health::readyz));
 }
 
+/// Whether a path is one of health and metrics, which need no token.
+pub fn is_open_path(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/prometheus")
+}
+
 /// A body is JSON whether or not its sender says so.
 fn json_config() -> web::JsonConfig {
     let config = web::JsonConfig::default().content_type_required(false).content_type(|_| true);
@@ -180,6 +191,16 @@ where
     F::Output: Responder + 'static,
 {
     read.route(web::delete().to(handler)).default_service(other_methods("GET, HEAD, DELETE"))
+}
+
+/// A resource that is read and takes POST.
+pub fn also_posted<F, Args>(read: Resource, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    read.route(web::post().to(handler)).default_service(other_methods("GET, HEAD, POST"))
 }
 
 fn other_methods(allow: &'static str) -> Route {

@@ -21,6 +21,9 @@ const PREFIX: &str = "TABLESWAP_";
 /// The sections that there are.
 const SECTIONS: [&str; 5] = ["STORE", "API", "UPDATER", "LOG", "TRACES"];
 
+/// Settings that name a file themselves, because it is read again when it changes.
+const NAME_A_FILE: [&str; 1] = ["_TOKENS_FILE"];
+
 /// Whether the program was started to ask its server for its health, and not to serve.
 pub fn is_probe() -> bool {
     std::env::args().nth(1).is_some_and(|argument| argument == "health")
@@ -60,7 +63,8 @@ impl Environment {
         let given: BTreeMap<_, _> = variables.into_iter().filter(ours).collect();
         let mut settings = BTreeMap::new();
         for (name, value) in &given {
-            let file_of = name.strip_suffix("_FILE");
+            let names_a_file = NAME_A_FILE.iter().any(|ending| name.ends_with(ending));
+            let file_of = name.strip_suffix("_FILE").filter(|_| !names_a_file);
             let setting = file_of.unwrap_or(name);
             if !is_of_a_section(setting) {
                 return Err(SettingsError::UnknownSection { name: name.clone() });

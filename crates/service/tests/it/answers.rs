@@ -45,6 +45,10 @@ fn health_can_be_asked_with_head() {
     let site = Site::start(Duration::ZERO);
     assert_eq!(site.get("/healthz").text(), r#"{"status":"ok"}"#);
     assert_eq!(site.get("/readyz").text(), r#"{"status":"ready"}"#);
+    for path in ["/number/7", "/number/x", "/nothing", "/broken/logged"] {
+        assert_eq!(site.get(path).header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+    assert_eq!(site.get("/nothing").header("cache-control"), Some("no-store"));
     for path in ["/healthz", "/readyz", "/prometheus"] {
         let answer = http::request(site.port, http::head("HEAD", path, site.port, &[]).as_bytes());
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");

@@ -4,4 +4,5 @@
 mod answers;
 mod site;
 mod stops;
+mod streams;
 mod tls;

@@ -12,9 +12,19 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
-use service::{Health, HttpMetrics, Problem, Recorder, StopTimes, Takes, Traces, route};
+use service::{Health, HttpMetrics, Problem, Recorder, StopTimes, Streams, Takes, TlsPaths, Traces, route};
 use testkit::http::{self, Response};
 use tokio_util::sync::CancellationToken;
+
+/// The files of a server that speaks TLS.
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+/// Longer than any test.
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that runs.
 pub(crate) struct Site {
@@ -32,12 +42,12 @@ impl Site {
         Self::start_with(notice, None)
     }
 
-    /// Starts one that speaks TLS, with these files of a certificate and its key.
-    pub(crate) fn start_tls(certificate: PathBuf, key: PathBuf) -> Self {
-        Self::start_with(Duration::ZERO, Some((certificate, key)))
+    /// Starts one that speaks TLS.
+    pub(crate) fn start_tls(files: TlsFiles) -> Self {
+        Self::start_with(Duration::ZERO, Some(files))
     }
 
-    fn start_with(notice: Duration, tls: Option<(PathBuf, PathBuf)>) -> Self {
+    fn start_with(notice: Duration, tls: Option<TlsFiles>) -> Self {
         log();
         let shutdown = CancellationToken::new();
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -47,7 +57,7 @@ impl Site {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(async {
-                let (server, health, port) = server(tls)?;
+                let (server, health, port) = server(tls.as_ref())?;
                 sender.send((port, server.handle())).unwrap();
                 let drain = async { drained.store(true, Ordering::SeqCst) };
                 service::run(server, health, StopTimes { notice }, stop, drain).await
@@ -77,11 +87,15 @@ impl Drop for Site {
     }
 }
 
-fn server(tls: Option<(PathBuf, PathBuf)>) -> io::Result<(actix_web::dev::Server, Health, u16)> {
-    let (certificate, key) = tls.unzip();
+fn server(tls: Option<&TlsFiles>) -> io::Result<(actix_web::dev::Server, Health, u16)> {
+    let paths = tls.map_or_else(TlsPaths::default, |files| TlsPaths {
+        certificate: Some(&files.certificate),
+        key: Some(&files.key),
+        client_ca: files.client_ca.as_deref(),
+    });
     let registry = service::registry().unwrap();
-    let tls = service::tls_config("API", certificate.as_deref(), key.as_deref(), &registry).unwrap();
-    let listener = service::bind(([127, 0, 0, 1], 0).into())?;
+    let tls = service::tls_config("API", paths, &registry).unwrap();
+    let listener = service::bind(([127, 0, 0, 1], 0).into(), SEND_TIMEOUT)?;
     let port = listener.local_addr()?.port();
     let metrics = HttpMetrics::register(&registry).unwrap();
     let health = Health::new(Arc::new(|| Box::pin(std::future::ready(Ok(Vec::new())))));
@@ -94,7 +108,7 @@ fn server(tls: Option<(PathBuf, PathBuf)>) -> io::Result<(actix_web::dev::Server
             .configure(routes)
             .default_service(web::route().to(service::nothing_there))
     });
-    let server = server.workers(2).shutdown_timeout(10).disable_signals();
+    let server = server.on_connect(Streams::on_connect).workers(2).shutdown_timeout(10).disable_signals();
     let server = match tls {
         Some(tls) => server.listen_rustls_0_23(listener, tls)?,
         None => server.listen(listener)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testkit::http;
 
-use crate::site::{Site, log, until};
+use crate::site::{SEND_TIMEOUT, Site, log, until};
 
 #[test]
 fn on_a_stop_readiness_goes_first_and_open_requests_end_well() {
@@ -38,9 +38,9 @@ fn a_server_that_ends_unasked_ends_its_work_and_says_so() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_named() {
-    let taken = service::bind(([127, 0, 0, 1], 0).into()).unwrap().local_addr().unwrap();
-    let first = service::bind(taken).unwrap();
-    let error = service::bind(first.local_addr().unwrap()).unwrap_err().to_string();
+    let taken = service::bind(([127, 0, 0, 1], 0).into(), SEND_TIMEOUT).unwrap().local_addr().unwrap();
+    let first = service::bind(taken, SEND_TIMEOUT).unwrap();
+    let error = service::bind(first.local_addr().unwrap(), SEND_TIMEOUT).unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on {taken}: Address already in use")), "{error}");
 }
 
@@ -48,7 +48,7 @@ async fn an_address_that_is_taken_is_named() {
 fn a_burst_of_clients_finds_room_to_wait() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _within = runtime.enter();
-    let listener = service::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = service::bind(([127, 0, 0, 1], 0).into(), SEND_TIMEOUT).unwrap();
     let address = listener.local_addr().unwrap();
     // Nobody accepts: each of them waits in the queue of the kernel.
     let mut waiting = Vec::new();
