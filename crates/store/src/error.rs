@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::answer_budget::OverBudget;
+
 /// The result of asking a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -95,6 +97,9 @@ pub enum Error {
     /// What is stored is not what this program wrote.
     #[error("the stored data is damaged: {0}")]
     Corrupt(String),
+    /// The rows of a look-up have more bytes than they may.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// Anything else that the store reports.
     #[error("the store reports an error")]
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use crate::embedded;
 use crate::mariadb;
-use crate::{Entry, Result};
+use crate::{AnswerBytes, Entry, Result};
 
 /// Follows the live versions and answers look-ups from them.
 #[derive(Debug, Clone)]
@@ -102,7 +102,8 @@ pub struct Live {
 pub struct LookUp {
     /// The version that all of the answer is from.
     pub version: VersionId,
-    /// For each key that was asked for, in their order, its row as JSON, or nothing.
+    /// For each key that was asked for, in their order, its row as JSON, or nothing. Keys that are equal share the bytes of
+    /// their row, however they were written.
     pub rows: Vec<Option<Bytes>>,
 }
 
@@ -220,11 +221,16 @@ impl Reader {
     }
 
     /// Looks keys up as they were typed; what can be no key of the dataset is not found. Nothing is returned where
-    /// there is no such dataset.
-    pub async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
+    /// there is no such dataset. The rows are counted in `bytes` while they are collected.
+    pub async fn look_up(
+        &self,
+        dataset: &str,
+        keys: &[&str],
+        bytes: &Arc<AnswerBytes>,
+    ) -> Result<Option<LookUp>> {
         match self {
-            Self::Embedded(reader) => reader.look_up(dataset, keys).await,
-            Self::Mariadb(reader) => reader.look_up(dataset, keys).await,
+            Self::Embedded(reader) => reader.look_up(dataset, keys, bytes).await,
+            Self::Mariadb(reader) => reader.look_up(dataset, keys, bytes).await,
         }
     }
 }

@@ -23,7 +23,8 @@ use super::snapshot::{self, Snapshot, Snapshots};
 use super::warm::{Task, Warmer};
 use crate::error::chain;
 use crate::{
-    Error, FOLLOW_MS, Found, Live, LookUp, Looked, Metrics, Result, StoreHealth, Unwell, VersionId, clock,
+    AnswerBytes, Error, FOLLOW_MS, Found, Live, LookUp, Looked, Metrics, Result, StoreHealth, Unwell,
+    VersionId, clock,
 };
 
 /// How often the catalogs are polled: several times within the time that a publication waits for its readers.
@@ -319,14 +320,19 @@ impl Reader {
         Looked::Now(self.disk.watch(|| live.get(&key)).map(found))
     }
 
-    pub(crate) async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
+    pub(crate) async fn look_up(
+        &self,
+        dataset: &str,
+        keys: &[&str],
+        bytes: &Arc<AnswerBytes>,
+    ) -> Result<Option<LookUp>> {
         let Some(live) = self.fresh()?.get(dataset)?.cloned() else { return Ok(None) };
         let (version, schema) = (live.live.id(), live.live.schema.clone());
         let keys: Vec<_> = keys.iter().map(|key| schema.parse_key(key)).collect();
         let (start, count) = (Instant::now(), keys.len());
-        let disk = self.disk.clone();
+        let (disk, bytes) = (self.disk.clone(), bytes.clone());
         // So many keys take a while, even in memory.
-        let read = move || disk.watch(|| live.get_all(&keys));
+        let read = move || disk.watch(|| live.get_all(&keys, &bytes));
         let rows = self.runtime.spawn_blocking(read).await??;
         self.metrics.observe(start.elapsed(), count);
         Ok(Some(LookUp { version, rows }))
@@ -379,14 +385,24 @@ impl LiveSnapshot {
     }
 
     /// In one pass, in the order of the keys: neighbours stand on the same pages.
-    fn get_all(&self, keys: &[Option<KeyBytes>]) -> Result<Vec<Option<Bytes>>> {
+    fn get_all(&self, keys: &[Option<KeyBytes>], bytes: &AnswerBytes) -> Result<Vec<Option<Bytes>>> {
         let mut order: Vec<(usize, &KeyBytes)> =
             keys.iter().enumerate().filter_map(|(at, key)| Some((at, key.as_ref()?))).collect();
         order.sort_unstable_by_key(|(_, key)| *key);
-        let mut rows = vec![None; keys.len()];
+        let mut rows: Vec<Option<Bytes>> = vec![None; keys.len()];
+        let mut before: Option<(&KeyBytes, Option<Bytes>)> = None;
         self.snapshot.with(|view| {
             for (at, key) in order {
-                rows[at] = self.row(key, view.get(key)?)?;
+                // Keys that are equal, however they were written, share their row.
+                rows[at] = match before {
+                    Some((before, row)) if before == key => row,
+                    _ => {
+                        let row = self.row(key, view.get(key)?)?;
+                        bytes.hold(row.as_ref().map_or(0, Bytes::len))?;
+                        row
+                    }
+                };
+                before = Some((key, rows[at].clone()));
             }
             Ok(rows)
         })

@@ -30,11 +30,11 @@ use super::connect::{self, Address, timed_out};
 use super::connections::{Connection, Connections};
 use super::live_tables::Lost;
 use super::queue::{Answer, Queue, Stalled};
-use super::select::{self, Selected};
+use super::select::{self, Selected, Wanted};
 use super::store_table::StoreRow;
 use super::watermarks::{LiveSwap, SwapWatermarks};
 use crate::error::chain;
-use crate::{Error, Live, Metrics, Result, Settings, clock};
+use crate::{AnswerBytes, Error, Live, Metrics, OverBudget, Result, Settings, clock};
 
 /// The polls of a server are answered if the last one is not older than this.
 const POLLED_LATELY_MS: u64 = 500;
@@ -86,6 +86,8 @@ pub(super) enum Failure {
     Away(Arc<str>),
     /// It answers with something else.
     Other(Arc<str>),
+    /// The rows have more bytes than they may.
+    OverBudget(OverBudget),
 }
 
 /// What the last poll found.
@@ -252,8 +254,13 @@ impl Node {
 
     /// Looks many keys up with one statement; they are in order, each once. A request that is given up must not leave
     /// a connection in the middle of an answer.
-    pub(super) async fn ask_all(self: &Arc<Self>, table: &Arc<Table>, keys: Vec<KeyBytes>) -> Selection {
-        let (node, table) = (self.clone(), table.clone());
+    pub(super) async fn ask_all(
+        self: &Arc<Self>,
+        table: &Arc<Table>,
+        keys: Vec<KeyBytes>,
+        bytes: &Arc<AnswerBytes>,
+    ) -> Selection {
+        let (node, table, bytes) = (self.clone(), table.clone(), bytes.clone());
         let _waiting = Waits::new(&self.waiting, keys.len());
         let task = async move {
             let mut conn = None;
@@ -266,7 +273,8 @@ impl Node {
                 Ok(Err(error)) => return Err(node.away(&error)),
                 Err(elapsed) => return Err(node.away(&timed_out(elapsed))),
             };
-            let selection = node.select(&mut conn, &table, &keys).await;
+            let wanted = Wanted { keys: &keys, bytes: Some(&bytes) };
+            let selection = node.select(&mut conn, &table, wanted).await;
             if let Some(conn) = conn {
                 node.connections.put_back(conn);
             }
@@ -280,11 +288,11 @@ impl Node {
         self: &Arc<Self>,
         conn: &mut Option<Connection>,
         table: &Arc<Table>,
-        keys: &[KeyBytes],
+        wanted: Wanted<'_>,
     ) -> Selection {
         let (start, _in_use) = (Instant::now(), Gauged::new(&self.metrics.pool_in_use));
-        let selected = tokio::time::timeout(self.timeout, self.select_twice(conn, table, keys)).await;
-        self.metrics.observe(start.elapsed(), keys.len());
+        let selected = tokio::time::timeout(self.timeout, self.select_twice(conn, table, wanted)).await;
+        self.metrics.observe(start.elapsed(), wanted.keys.len());
         self.latency.note(start.elapsed());
         let Ok(selected) = selected else {
             *conn = None;
@@ -292,6 +300,7 @@ impl Node {
         };
         match selected {
             Ok(Selected::Rows(rows)) => Ok(rows),
+            Ok(Selected::OverBudget(why)) => Err(Failure::OverBudget(why)),
             Ok(Selected::Moved) => match self.poll_after(table).await {
                 Ok(true) => Err(Failure::Moved),
                 Ok(false) => {
@@ -327,16 +336,16 @@ impl Node {
         &self,
         conn: &mut Option<Connection>,
         table: &Arc<Table>,
-        keys: &[KeyBytes],
+        wanted: Wanted<'_>,
     ) -> Result<Selected> {
         if let Some(conn) = conn {
-            match select::select(conn, table, keys).await {
+            match select::select(conn, table, wanted).await {
                 Err(error) if connect::may_pass(&error) => {}
                 selected => return Ok(selected?),
             }
         }
         let fresh = conn.insert(self.connections.open().await?);
-        Ok(select::select(fresh, table, keys).await?)
+        Ok(select::select(fresh, table, wanted).await?)
     }
 
     /// Gets a connection, where there is none yet or it is too old.

@@ -18,7 +18,9 @@ use super::cache::{Cache, Kept};
 use super::connect::Address;
 use super::node::{Failure, Node, Shared, Table};
 use crate::error::chain;
-use crate::{Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings, VersionId};
+use crate::{
+    AnswerBytes, Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings, VersionId,
+};
 
 /// How often a look-up is tried: again after a swap, and again on another server; but no more than twice as long as one
 /// may take.
@@ -188,7 +190,12 @@ impl Reader {
         Ok(None)
     }
 
-    pub(crate) async fn look_up(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>> {
+    pub(crate) async fn look_up(
+        &self,
+        dataset: &str,
+        keys: &[&str],
+        bytes: &Arc<AnswerBytes>,
+    ) -> Result<Option<LookUp>> {
         let mut tries = Tries::default();
         while let Some((node, table)) = self.select_server(dataset, &tries).await? {
             let version = table.live.id();
@@ -206,7 +213,8 @@ impl Reader {
             if different.is_empty() {
                 return Ok(Some(LookUp { version, rows: vec![None; keys.len()] }));
             }
-            match node.ask_all(&table, different.clone()).await {
+            bytes.clear();
+            match node.ask_all(&table, different.clone(), bytes).await {
                 Ok(found) => {
                     let row = |key: &Option<_>| found[different.binary_search(key.as_ref()?).ok()?].clone();
                     return Ok(Some(LookUp { version, rows: keys.iter().map(row).collect() }));
@@ -239,7 +247,7 @@ impl Tries {
         match self.last.as_ref()? {
             Failure::Other(why) => Some(Error::Other(why.to_string().into())),
             Failure::Away(why) => Some(Error::Unavailable(why.to_string().into())),
-            Failure::Moved => None,
+            Failure::Moved | Failure::OverBudget(_) => None,
         }
     }
 
@@ -258,6 +266,7 @@ impl Tries {
                 return Err(Error::Unavailable(why.into()));
             }
             Failure::Moved => return Ok(()),
+            Failure::OverBudget(why) => return Err(why.into()),
             Failure::Away(why) if is_last => return Err(Error::Unavailable(why.to_string().into())),
             Failure::Other(why) if is_last => return Err(Error::Other(why.to_string().into())),
             Failure::Away(_) | Failure::Other(_) => {}

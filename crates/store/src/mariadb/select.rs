@@ -12,7 +12,7 @@ use mysql_async::{Conn, Row, Value as Sql};
 use super::connect::{code, server_code};
 use super::node::Table;
 use super::{rows, table};
-use crate::{Error, Result};
+use crate::{AnswerBytes, Error, OverBudget, Result};
 
 /// What a statement found.
 #[derive(Debug)]
@@ -21,19 +21,28 @@ pub(super) enum Selected {
     Rows(Vec<Option<Bytes>>),
     /// Another version is live.
     Moved,
+    /// The rows have more bytes than they may.
+    OverBudget(OverBudget),
 }
 
-/// Looks keys up in the live table, if it is the expected one. They are in order, each once.
+/// The keys that are looked up, in order, each once, and where their rows are counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) keys: &'a [KeyBytes],
+    pub(super) bytes: Option<&'a AnswerBytes>,
+}
+
+/// Looks keys up in the live table, if it is the expected one.
 pub(super) async fn select(
     conn: &mut Conn,
     table: &Table,
-    keys: &[KeyBytes],
+    wanted: Wanted<'_>,
 ) -> mysql_async::Result<Selected> {
-    let mut answer = Answer::new(table, keys);
-    let answered = match run(conn, statement(table, keys), &mut answer).await {
+    let mut answer = Answer::new(table, wanted);
+    let answered = match run(conn, statement(table, wanted.keys), &mut answer).await {
         // The server prepares no more statements for anybody.
         Err(error) if server_code(&error) == Some(code::TOO_MANY_PREPARED) => {
-            run_as_text(conn, statement(table, keys), &mut answer).await
+            run_as_text(conn, statement(table, wanted.keys), &mut answer).await
         }
         answered => answered,
     };
@@ -46,6 +55,9 @@ pub(super) async fn select(
     }
     if let Some(damage) = answer.damage {
         return Err(mysql_async::Error::Other(damage.into()));
+    }
+    if let Some(why) = answer.over_budget {
+        return Ok(Selected::OverBudget(why));
     }
     Ok(if answer.proved && !answer.moved { Selected::Rows(answer.rows) } else { Selected::Moved })
 }
@@ -115,19 +127,33 @@ struct Answer<'a> {
     proved: bool,
     moved: bool,
     damage: Option<Error>,
+    bytes: Option<&'a AnswerBytes>,
+    over_budget: Option<OverBudget>,
 }
 
 impl<'a> Answer<'a> {
-    fn new(table: &'a Table, keys: &'a [KeyBytes]) -> Self {
+    fn new(table: &'a Table, wanted: Wanted<'a>) -> Self {
+        let Wanted { keys, bytes } = wanted;
         let (rows, json) = (vec![None; keys.len()], Vec::with_capacity(256));
-        Self { table, keys, rows, next: 0, json, proved: false, moved: false, damage: None }
+        Self {
+            table,
+            keys,
+            rows,
+            next: 0,
+            json,
+            proved: false,
+            moved: false,
+            damage: None,
+            bytes,
+            over_budget: None,
+        }
     }
 
     fn take(&mut self, row: &Row) {
         let is_version = number(row, 0) == Some(self.table.live.version.into());
         if !is_version || number(row, 1) != Some(self.table.content) {
             self.moved = true;
-        } else if !self.moved {
+        } else if !self.moved && self.over_budget.is_none() {
             self.proved = true;
             if let Err(damage) = self.keep(&self.table.live.schema, row) {
                 self.damage = Some(damage);
@@ -143,6 +169,12 @@ impl<'a> Answer<'a> {
         };
         self.json.clear();
         dataset::write_row(schema, &values, &mut self.json);
+        if let Some(Err(why)) = self.bytes.map(|bytes| bytes.hold(self.json.len())) {
+            // What still comes is read, so that the connection can be used again, and not kept.
+            self.over_budget = Some(why);
+            self.rows = Vec::new();
+            return Ok(());
+        }
         self.rows[place] = Some(Bytes::copy_from_slice(&self.json));
         self.next = place + 1;
         Ok(())

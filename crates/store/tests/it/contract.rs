@@ -3,7 +3,7 @@
 use store::State::{Dropped, Failed, Kept, Live, Staged, Withdrawn};
 use store::{Error, NewVersion};
 
-use crate::fixture::{Fixture, batch, counts, dataset, fill};
+use crate::fixture::{Fixture, batch, counts, dataset, fill, unlimited};
 
 /// Runs each test of the contract against every backend.
 macro_rules! contract {
@@ -56,11 +56,11 @@ async fn what_can_be_no_key_and_what_is_not_there_are_not_found(fixture: Fixture
 
 async fn a_dataset_without_a_version_is_not_there(fixture: Fixture) {
     let reader = fixture.reader().await;
-    assert_eq!(reader.look_up("items", &["a"]).await.unwrap(), None);
+    assert_eq!(reader.look_up("items", &["a"], &unlimited()).await.unwrap(), None);
     fixture.stage(&["a;1;"]).await.abort("changed our mind").await.unwrap();
-    assert_eq!(reader.look_up("items", &["a"]).await.unwrap(), None);
+    assert_eq!(reader.look_up("items", &["a"], &unlimited()).await.unwrap(), None);
     fixture.publish(&["a;1;"]).await;
-    assert!(reader.look_up("items", &["a"]).await.unwrap().is_some());
+    assert!(reader.look_up("items", &["a"], &unlimited()).await.unwrap().is_some());
 }
 
 async fn many_keys_are_answered_in_their_order(fixture: Fixture) {
@@ -69,7 +69,7 @@ async fn many_keys_are_answered_in_their_order(fixture: Fixture) {
     let reader = fixture.reader().await;
     let keys: Vec<String> = (0..1000).rev().map(|n| format!("{:05}", n * 2)).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let found = reader.look_up("items", &keys).await.unwrap().unwrap().rows;
+    let found = reader.look_up("items", &keys, &unlimited()).await.unwrap().unwrap().rows;
     for (key, row) in keys.iter().zip(found) {
         let there = key.parse::<u32>().unwrap() < 1000;
         assert_eq!(row.is_some(), there, "{key}");

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use store::State::{Damaged, Live};
 use store::{Error, Reader};
 
-use crate::fixture::{Fixture, ITEMS, dataset, one, until};
+use crate::fixture::{Fixture, ITEMS, dataset, one, unlimited, until};
 
 /// A store with two versions of `items` and one of `others`.
 async fn two_datasets() -> (Fixture, Fixture) {
@@ -23,7 +23,7 @@ async fn two_datasets() -> (Fixture, Fixture) {
 
 async fn fails(reader: &Reader, name: &str) -> bool {
     let single = matches!(one(reader, name, "a").await, Err(Error::Unavailable(_)));
-    let many = matches!(reader.look_up(name, &["a"]).await, Err(Error::Unavailable(_)));
+    let many = matches!(reader.look_up(name, &["a"], &unlimited()).await, Err(Error::Unavailable(_)));
     single && many && reader.current(name).is_none()
 }
 

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
 use store::{
-    Counts, Looked, Metrics, NewVersion, Outcome, Published, Reader, Settings, Staging, State, Store,
+    AnswerBudget, AnswerBytes, Counts, Looked, Metrics, NewVersion, Outcome, Published, Reader, Settings,
+    Staging, State, Store,
 };
 use testkit::{Database, MariaDb};
 use tokio::sync::mpsc;
@@ -23,6 +24,11 @@ pub(crate) const ITEMS: &str = r#"
     ]"#;
 
 static FILES: AtomicU64 = AtomicU64::new(1);
+
+/// Room for an answer of any size.
+pub(crate) fn unlimited() -> Arc<AnswerBytes> {
+    AnswerBudget::new(usize::MAX, usize::MAX).begin()
+}
 
 /// A store, and what keeps it alive.
 pub(crate) struct Fixture {
@@ -140,7 +146,7 @@ impl Fixture {
 
     /// The version of an answer, and the rows in it, each as JSON or `-`.
     pub(crate) async fn ask(&self, reader: &Reader, keys: &[&str]) -> String {
-        let found = reader.look_up(self.name(), keys).await.unwrap().unwrap();
+        let found = reader.look_up(self.name(), keys, &unlimited()).await.unwrap().unwrap();
         if let [key] = keys {
             let one = one(reader, self.name(), key).await.unwrap().unwrap();
             assert_eq!((one.version, &one.row), (found.version, &found.rows[0]), "asked for alone");

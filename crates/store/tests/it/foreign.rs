@@ -7,7 +7,7 @@ use store::State::{Dropped, Kept, Live};
 use store::{Error, NewVersion, Settings};
 use testkit::{Database, MariaDb};
 
-use crate::fixture::{Fixture, batch, counts, dataset, fill, one, until};
+use crate::fixture::{Fixture, batch, counts, dataset, fill, one, unlimited, until};
 
 fn database(fixture: &Fixture) -> &Database {
     fixture.database.as_ref().unwrap()
@@ -88,7 +88,7 @@ async fn p1_a_dataset_that_was_live_is_never_taken_for_one_that_does_not_exist()
         tokio::time::sleep(Duration::from_millis(300)).await;
         let late = if harm.starts_with("RENAME") { None } else { Some(fixture.reader().await) };
         for reader in [Some(&reader), late.as_ref()].into_iter().flatten() {
-            let many = reader.look_up("items", &["a"]).await;
+            let many = reader.look_up("items", &["a"], &unlimited()).await;
             assert!(matches!(many, Err(Error::Unavailable(_))), "{harm}: {many:?}");
             let single = one(reader, "items", "a").await;
             assert!(matches!(single, Err(Error::Unavailable(_))), "{harm}: {single:?}");

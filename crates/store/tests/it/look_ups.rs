@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use store::{Error, Outcome, Reader, Settings};
 use testkit::{Fault, FaultProxy, MariaDb};
 
-use crate::fixture::{Fixture, one, open_with, until};
+use crate::fixture::{Fixture, one, open_with, unlimited, until};
 
 /// Only what goes to the database.
 fn uncached(url: &str) -> Settings {
@@ -229,7 +229,10 @@ async fn without_any_connection_a_look_up_fails_and_with_one_it_succeeds_again()
     let other = reader(&settings).await;
     for _ in 0..20 {
         assert!(matches!(one(&starved, "items", "a").await, Err(Error::Unavailable(_))));
-        assert!(matches!(starved.look_up("items", &["a", "b"]).await, Err(Error::Unavailable(_))));
+        assert!(matches!(
+            starved.look_up("items", &["a", "b"], &unlimited()).await,
+            Err(Error::Unavailable(_))
+        ));
     }
     assert_eq!((starved.check(), other.check()), (Ok(()), Ok(())));
     limit_connections(&server, 0);
@@ -335,9 +338,10 @@ async fn more_questions_than_the_database_has_connections_are_all_answered() {
     let settings = Settings { connections_max: 2, batch_keys_max: 2, ..uncached(&url) };
     let reader = reader(&settings).await;
     let many: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let bytes = unlimited();
     let (alone, together) = tokio::join!(
         join_all(keys.iter().map(|key| one(&reader, "items", key))),
-        join_all((0..20).map(|_| reader.look_up("items", &many)))
+        join_all((0..20).map(|_| reader.look_up("items", &many, &bytes)))
     );
     assert!(alone.iter().all(|answer| stock(answer) == Some((1, "1".into()))));
     assert!(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use store::Reader;
 
 use crate::contract::contract;
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, unlimited};
 
 contract!(
     p1_readers_see_whole_versions_in_their_order_while_twenty_are_published,
@@ -26,7 +26,7 @@ async fn publish(fixture: &Fixture, version: u32) {
 async fn read(reader: Reader, stop: Arc<AtomicBool>, answers: Arc<AtomicU64>) {
     let mut newest = 0;
     while !stop.load(Ordering::Relaxed) {
-        let found = reader.look_up("items", &KEYS).await.unwrap().unwrap();
+        let found = reader.look_up("items", &KEYS, &unlimited()).await.unwrap().unwrap();
         let version = found.version.number;
         assert!(version >= newest, "went back from {newest} to {version}");
         newest = version;

@@ -7,6 +7,7 @@ use dataset::KeyBytes;
 
 use super::super::connect::{self, timed_out};
 use super::super::queue::{Asker, Askers, Taken, Task};
+use super::super::select::Wanted;
 use super::{Failure, Node, Selection, Table};
 
 impl Node {
@@ -65,7 +66,7 @@ async fn take(node: Arc<Node>) {
         if start {
             start_taking(&node);
         }
-        let found = node.select(&mut conn, &table, &keys).await;
+        let found = node.select(&mut conn, &table, Wanted { keys: &keys, bytes: None }).await;
         let askers = node.queue().land(number, found.is_ok(), Instant::now());
         taker.under_way = None;
         node.answer(&table, &keys, found, askers);
