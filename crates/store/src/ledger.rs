@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use dataset::Dataset;
 
-use crate::version::{Counts, Entry, NewLoad, NewVersion, State, host, now};
+use crate::version::{Actor, Counts, Entry, NewLoad, NewVersion, State, host, now};
 use crate::{Error, Result};
 
 /// What a store really holds of a dataset, beside its ledger.
@@ -47,6 +47,8 @@ pub(crate) struct Ledger {
     taken: BTreeSet<u32>,
     /// The highest number of a swap that is known beside the entries.
     last_swap: u64,
+    /// Who activates a version.
+    activating: Option<Actor>,
 }
 
 impl Ledger {
@@ -126,9 +128,9 @@ impl Ledger {
             None => self.next_version()?,
         };
         let before = own.and_then(|own| self.get(own)).cloned();
-        let (load, started_at) = before.map_or_else(
-            || (reserved.map_or_else(String::new, |it| it.load.clone()), now()),
-            |before| (before.load, before.started_at),
+        let (load, actor, started_at) = before.map_or_else(
+            || (reserved.map_or_else(String::new, |it| it.load.clone()), None, now()),
+            |before| (before.load, before.actor, before.started_at),
         );
         let entry = Entry {
             version,
@@ -142,6 +144,8 @@ impl Ledger {
             source: new.source,
             load,
             host: host(),
+            actor,
+            activated_by: None,
             forced: new.forced,
             started_at,
             published_at: None,
@@ -175,7 +179,7 @@ impl Ledger {
     /// Enters the live version again whose entry is gone or is of other content. The swap that made it live is not known,
     /// so it gets a new number.
     pub(crate) fn rebuild(&mut self, version: u32, dataset: &Dataset, rows: u64, content: u64) {
-        let load = NewLoad { id: String::new(), source: "rebuilt from the live rows".into() };
+        let load = NewLoad { id: String::new(), source: "rebuilt from the live rows".into(), actor: None };
         let content = Some(content);
         let entry = Entry { rows, content, ..Entry::reserved(version, dataset, &load) };
         self.insert(entry);
@@ -233,14 +237,21 @@ impl Ledger {
         self.last_swap = swap;
     }
 
+    /// From now on a version that becomes live is activated by this client.
+    pub(crate) fn activate_for(&mut self, actor: Actor) {
+        self.activating = Some(actor);
+    }
+
     /// Enters that another version became live. Going back withdraws the one that was live before.
     pub(crate) fn swapped(&mut self, version: u32) {
+        let actor = self.activating.clone();
+        let by = actor.as_ref().map(|actor| format!(" by {actor}")).unwrap_or_default();
         for before in self.live_others(Some(version)) {
             let withdrawn = version < before;
             self.change(before, |entry| {
                 entry.state = if withdrawn { State::Withdrawn } else { State::Kept };
                 entry.withdrawn_at = withdrawn.then(now);
-                entry.reason = withdrawn.then(|| format!("rolled back to version {version}"));
+                entry.reason = withdrawn.then(|| format!("rolled back to version {version}{by}"));
             });
         }
         self.change(version, |entry| {
@@ -248,6 +259,7 @@ impl Ledger {
             entry.live_swap = entry.swap;
             entry.withdrawn_at = None;
             entry.reason = None;
+            entry.activated_by = actor.or(entry.activated_by.take());
             entry.published_at.get_or_insert_with(now);
         });
     }

@@ -5,6 +5,7 @@
 //! version that was. Staging is consumed by what ends it, so a version that was published or given up cannot be
 //! touched again. The set of backends is closed: an embedded one (LMDB files) and MariaDB. This crate knows no HTTP.
 
+mod answer_budget;
 mod clock;
 pub mod embedded;
 mod error;
@@ -23,13 +24,14 @@ use std::sync::atomic::AtomicBool;
 
 use dataset::{Dataset, Schema};
 
+pub use answer_budget::{AnswerBudget, AnswerBytes, OverBudget};
 pub use error::{Error, LockHolder, Result};
 pub use manners::Manners;
 pub use metrics::{Followed, Metrics, MetricsError};
 pub use publisher::{Ending, LiveRows, Published, Publisher, Reservation, Rows, Staged, Staging};
 pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader, StoreHealth, Unwell, VersionId};
 pub use settings::{Settings, StoreUrl};
-pub use version::{Counts, Entry, NewLoad, NewVersion, State};
+pub use version::{Actor, Counts, Entry, NewLoad, NewVersion, State};
 
 /// How long it can take until every reader has seen a new version; a publication answers no sooner after its swap.
 pub const FOLLOW_MS: u64 = 100;

@@ -13,7 +13,7 @@ use crate::embedded;
 use crate::ledger::Ledger;
 use crate::mariadb;
 use crate::version::{Counts, Entry, NewVersion};
-use crate::{Error, Manners, Result};
+use crate::{Actor, Error, Manners, Result};
 
 /// Rows of the live version in key order, in the form of its schema, to compare with.
 pub type LiveRows = mpsc::Receiver<Result<RowBatch>>;
@@ -178,6 +178,14 @@ impl Publisher {
         match self {
             Self::Embedded(publisher) => publisher.stage(new).await.map(|it| Staging::Embedded(Box::new(it))),
             Self::Mariadb(publisher) => publisher.stage(new).await.map(|it| Staging::Mariadb(Box::new(it))),
+        }
+    }
+
+    /// Says who activates a version, for the ledger.
+    pub fn activate_for(&mut self, actor: Actor) {
+        match self {
+            Self::Embedded(publisher) => publisher.activate_for(actor),
+            Self::Mariadb(publisher) => publisher.activate_for(actor),
         }
     }
 

@@ -48,6 +48,24 @@ impl State {
     }
 }
 
+/// Who did something to a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The name of the token; none where no token was needed.
+    pub token: Option<String>,
+    /// The address of the client.
+    pub address: String,
+    /// What the client calls itself.
+    pub user_agent: String,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { token, address, user_agent } = self;
+        write!(f, "{} ({address}, {user_agent})", token.as_deref().unwrap_or("a client without a token"))
+    }
+}
+
 /// What is remembered of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -76,6 +94,12 @@ pub struct Entry {
     /// The host on which that load ran.
     #[serde(default)]
     pub host: String,
+    /// Who uploaded it; none where no load made it.
+    #[serde(default)]
+    pub actor: Option<Actor>,
+    /// Who activated it last; none where it only became live by its own load.
+    #[serde(default)]
+    pub activated_by: Option<Actor>,
     /// Whether it passed the shrink guard by force.
     pub forced: bool,
     /// When its load began.
@@ -136,6 +160,8 @@ impl Entry {
             source: load.source.clone(),
             load: load.id.clone(),
             host: host(),
+            actor: load.actor.clone(),
+            activated_by: None,
             forced: false,
             started_at: now(),
             published_at: None,
@@ -156,6 +182,8 @@ pub struct NewLoad {
     pub id: String,
     /// Where the file comes from, as its sender names it.
     pub source: String,
+    /// Who uploads it.
+    pub actor: Option<Actor>,
 }
 
 /// What is known of a version before its rows are staged.

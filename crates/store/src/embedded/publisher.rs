@@ -18,7 +18,7 @@ use super::snapshot::{self, Writer};
 use crate::ledger::{Found, Ledger};
 use crate::publisher::{Ending, Rows, check_count};
 use crate::version::{Counts, NewVersion, State};
-use crate::{Error, FOLLOW_MS, Published, Result};
+use crate::{Actor, Error, FOLLOW_MS, Published, Result};
 
 /// Before a version is activated the whole of its file is read if it is no larger than this, which takes a tenth of a second
 /// where it is in memory. A larger one is left to the scrub.
@@ -163,6 +163,10 @@ impl Publisher {
             }
         })
         .await?
+    }
+
+    pub(crate) fn activate_for(&mut self, actor: Actor) {
+        self.ledger.activate_for(actor);
     }
 
     pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {

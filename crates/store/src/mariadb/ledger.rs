@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::connect::{code, server_code};
 use super::store_table::{self, StoreRow};
 use crate::ledger::Reserved;
-use crate::{Entry, Error, Result, State};
+use crate::{Actor, Entry, Error, Result, State};
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
     dataset VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -23,6 +23,8 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_versions (
     source VARCHAR(255) NOT NULL,
     load_id VARCHAR(64) NOT NULL,
     host VARCHAR(255) NOT NULL,
+    actor_json TEXT NULL,
+    activated_by_json TEXT NULL,
     forced BOOLEAN NOT NULL,
     started_at BIGINT NOT NULL COMMENT 'seconds since 1970, UTC',
     published_at BIGINT NULL COMMENT 'seconds since 1970, UTC',
@@ -40,18 +42,20 @@ const UPGRADE: &str = "ALTER TABLE tableswap_versions
     ADD COLUMN IF NOT EXISTS definition_hash CHAR(64) CHARACTER SET ascii NOT NULL DEFAULT '' AFTER sha256,
     ADD COLUMN IF NOT EXISTS load_id VARCHAR(64) NOT NULL DEFAULT '' AFTER source,
     ADD COLUMN IF NOT EXISTS host VARCHAR(255) NOT NULL DEFAULT '' AFTER load_id,
+    ADD COLUMN IF NOT EXISTS actor_json TEXT NULL AFTER host,
+    ADD COLUMN IF NOT EXISTS activated_by_json TEXT NULL AFTER actor_json,
     ADD COLUMN IF NOT EXISTS withdrawn_at BIGINT NULL AFTER published_at,
     ADD COLUMN IF NOT EXISTS swap_number BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER reason,
     ADD COLUMN IF NOT EXISTS live_swap BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER swap_number,
     ADD COLUMN IF NOT EXISTS content_id BIGINT UNSIGNED NOT NULL DEFAULT 0 AFTER live_swap";
 
 const COLUMNS: &str = "dataset, version, state, row_count, rejected, duplicates, bytes, sha256, definition_hash, \
-    source, load_id, host, forced, started_at, published_at, withdrawn_at, reason, swap_number, live_swap, \
-    content_id, columns_json";
+    source, load_id, host, actor_json, activated_by_json, forced, started_at, published_at, withdrawn_at, \
+    reason, swap_number, live_swap, content_id, columns_json";
 
 const PLACES: &str = ":dataset, :version, :state, :row_count, :rejected, :duplicates, :bytes, :sha256, \
-    :definition_hash, :source, :load_id, :host, :forced, :started_at, :published_at, :withdrawn_at, :reason, \
-    :swap_number, :live_swap, :content_id, :columns_json";
+    :definition_hash, :source, :load_id, :host, :actor_json, :activated_by_json, :forced, :started_at, \
+    :published_at, :withdrawn_at, :reason, :swap_number, :live_swap, :content_id, :columns_json";
 
 /// How many of the newest numbers of a dataset keep their entries when their rows are gone: three weeks of half hours.
 const GONE_MAX: u32 = 1000;
@@ -62,13 +66,14 @@ const IS_GONE: &str = "state IN ('dropped', 'failed', 'superseded') AND withdraw
 /// Makes the tables of the ledger, or brings them to this layout. A layout of another program is an error.
 pub(super) async fn create(conn: &mut Conn, store_id: Option<&str>) -> Result<StoreRow> {
     let known = store_table::read(conn).await?;
-    let newest = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
-                  AND TABLE_NAME = 'tableswap_versions' AND COLUMN_NAME = 'content_id'";
-    if conn.query_first::<u64, _>(newest).await? == Some(0) {
+    if !has_column(conn, "content_id").await? || !has_column(conn, "activated_by_json").await? {
+        let knew_live_swap = has_column(conn, "live_swap").await?;
         conn.query_drop(CREATE).await?;
         conn.query_drop(UPGRADE).await?;
-        let live_swap = "UPDATE tableswap_versions SET live_swap = swap_number WHERE live_swap = 0";
-        conn.query_drop(live_swap).await?;
+        if !knew_live_swap {
+            let live_swap = "UPDATE tableswap_versions SET live_swap = swap_number WHERE live_swap = 0";
+            conn.query_drop(live_swap).await?;
+        }
         // As `Entry::content_id` computes it.
         let content_id = "UPDATE tableswap_versions SET content_id = \
             CONV(LEFT(SHA2(CONCAT(sha256, definition_hash), 256), 16), 16, 10) WHERE content_id = 0";
@@ -86,6 +91,12 @@ pub(super) async fn remove_old(conn: &mut Conn, dataset: &str) -> Result<()> {
     let newest = newest(conn, dataset).await?;
     let delete = format!("DELETE FROM tableswap_versions WHERE dataset = ? AND version <= ? AND {IS_GONE}");
     Ok(conn.exec_drop(delete, (dataset, newest.saturating_sub(GONE_MAX))).await?)
+}
+
+async fn has_column(conn: &mut Conn, column: &str) -> Result<bool> {
+    let select = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() \
+                  AND TABLE_NAME = 'tableswap_versions' AND COLUMN_NAME = ?";
+    Ok(conn.exec_first::<u64, _, _>(select, (column,)).await? > Some(0))
 }
 
 /// Enters a version whose number is not in use. Says whether it was not.
@@ -176,6 +187,8 @@ fn parameters(dataset: &str, entry: &Entry) -> Result<Params> {
         "source" => entry.source.chars().take(255).collect::<String>(),
         "load_id" => &entry.load,
         "host" => entry.host.chars().take(255).collect::<String>(),
+        "actor_json" => actor_json(entry.actor.as_ref())?,
+        "activated_by_json" => actor_json(entry.activated_by.as_ref())?,
         "forced" => entry.forced,
         "started_at" => entry.started_at.timestamp(),
         "published_at" => entry.published_at.map(|time| time.timestamp()),
@@ -206,6 +219,8 @@ fn entry(row: &Row) -> Result<Entry> {
         source: get(row, "source")?,
         load: get(row, "load_id")?,
         host: get(row, "host")?,
+        actor: actor(row, "actor_json")?,
+        activated_by: actor(row, "activated_by_json")?,
         forced: get(row, "forced")?,
         started_at: time(get(row, "started_at")?),
         published_at: get::<Option<i64>>(row, "published_at")?.map(time),
@@ -215,6 +230,15 @@ fn entry(row: &Row) -> Result<Entry> {
         live_swap: get(row, "live_swap")?,
         schema: serde_json::from_str(&schema).map_err(Error::corrupt)?,
     })
+}
+
+fn actor_json(actor: Option<&Actor>) -> Result<Option<String>> {
+    actor.map(serde_json::to_string).transpose().map_err(Error::corrupt)
+}
+
+fn actor(row: &Row, column: &str) -> Result<Option<Actor>> {
+    let json: Option<String> = get(row, column)?;
+    json.map(|json| serde_json::from_str(&json)).transpose().map_err(Error::corrupt)
 }
 
 fn get<T: FromValue>(row: &Row, column: &str) -> Result<T> {

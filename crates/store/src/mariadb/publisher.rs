@@ -22,7 +22,7 @@ use crate::error::chain;
 use crate::ledger::{Found, Ledger, Reserved};
 use crate::publisher::Ending;
 use crate::version::{Entry, NewVersion, State};
-use crate::{Error, FOLLOW_MS, Manners, Published, Result};
+use crate::{Actor, Error, FOLLOW_MS, Manners, Published, Result};
 
 /// Long enough for the server to notice that a connection was closed whose load has just been answered.
 const LOCK_WAIT_SECONDS: u32 = 1;
@@ -293,6 +293,10 @@ impl Publisher {
         }
         session.close(store.timeout).await;
         Ok(())
+    }
+
+    pub(crate) fn activate_for(&mut self, actor: Actor) {
+        self.ledger.activate_for(actor);
     }
 
     pub(crate) async fn activate(mut self, version: u32) -> Result<Published> {

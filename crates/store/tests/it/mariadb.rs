@@ -9,7 +9,7 @@ use store::{Error, Settings};
 use testkit::{Fault, FaultProxy, MariaDb};
 use tokio::sync::mpsc;
 
-use crate::fixture::{Fixture, batch, counts, fill, open, open_with, until};
+use crate::fixture::{Fixture, batch, counts, fill, open, open_with, unlimited, until};
 
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
@@ -51,8 +51,8 @@ async fn tables_and_entries_that_look_like_left_overs_and_are_none_stay() {
         "CREATE TEMPORARY TABLE failed SELECT * FROM tableswap_versions WHERE version = 2;
         UPDATE failed SET state = 'failed', row_count = 0, published_at = NULL, swap_number = 0, live_swap = 0;
         INSERT INTO tableswap_versions SELECT dataset, version + seq, state, row_count, rejected, duplicates, bytes, \
-        sha256, definition_hash, source, load_id, host, forced, started_at, published_at, withdrawn_at, reason, \
-        swap_number, live_swap, content_id, columns_json FROM failed, seq_1_to_1500",
+        sha256, definition_hash, source, load_id, host, actor_json, activated_by_json, forced, started_at, \
+        published_at, withdrawn_at, reason, swap_number, live_swap, content_id, columns_json FROM failed, seq_1_to_1500",
     );
     fixture.publish(&["a;3;"]).await;
     let there = database.execute("SHOW TABLES");
@@ -356,7 +356,7 @@ async fn p3_a_database_that_is_killed_comes_back_with_one_whole_version() {
     let reader = fixture.reader().await;
     let staging = fixture.stage(&["a;2;"]).await;
     server.kill();
-    assert!(matches!(reader.look_up("items", &["a"]).await, Err(Error::Unavailable(_))));
+    assert!(matches!(reader.look_up("items", &["a"], &unlimited()).await, Err(Error::Unavailable(_))));
     let refused = staging.verify(counts(1)).await.unwrap_err();
     assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
     until(|| reader.check().is_err()).await;
@@ -383,7 +383,7 @@ async fn a_database_that_hangs_gives_an_error_in_time() {
     until(|| reader.check().is_ok()).await;
     assert!(fixture.ask(&reader, &["a"]).await.starts_with("v1: {"));
     proxy.set(Fault::Hang);
-    let refused = reader.look_up("items", &["a"]).await.unwrap_err();
+    let refused = reader.look_up("items", &["a"], &unlimited()).await.unwrap_err();
     assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
     proxy.set(Fault::None);
     proxy.close_connections();
