@@ -14,3 +14,4 @@ mod replicas;
 mod row_size;
 mod sessions;
 mod tls;
+mod rights;
