@@ -10,14 +10,19 @@ use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ThinData};
 use prometheus::Registry;
-use service::{Health, HttpMetrics, Recorder, StopTimes, TlsError, Traces};
-use store::{Followed, Reader, Store};
+use service::{
+    Access, Exposure, Health, HostCheck, HttpMetrics, PlainHttp, Recorder, StopTimes, Streams, TlsError,
+    TokenSources, TokensError, Traces,
+};
+use store::{AnswerBudget, Followed, Reader, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::gate::Gate;
 use crate::in_front::InFront;
-use crate::look_up::LookUps;
+use crate::key_list;
+use crate::look_up::{Limits, LookUps};
 use crate::places::Places;
 use crate::{Settings, routes};
 
@@ -43,6 +48,12 @@ pub enum BuildError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// TLS is required and not set up.
+    #[error(transparent)]
+    PlainHttp(#[from] PlainHttp),
     /// A metric is registered twice, which is a defect.
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -65,7 +76,8 @@ impl App {
     pub fn build(config: Config) -> Result<Self, BuildError> {
         let reader = config.store.reader();
         config.registry.register(Box::new(Followed::new(reader.clone())?))?;
-        let listener = service::bind(config.settings.listen)?;
+        let send_timeout = Duration::from_secs(config.settings.send_timeout_seconds);
+        let listener = service::bind(config.settings.listen, send_timeout)?;
         let address = listener.local_addr()?;
         let health = health(reader.clone());
         let times = StopTimes { notice: Duration::from_secs(config.settings.stop_notice_seconds) };
@@ -120,6 +132,14 @@ fn readiness(reader: &Reader) -> Result<Vec<String>, String> {
     Ok(unwell)
 }
 
+fn gate(settings: &Settings, registry: &Registry) -> Result<Gate, BuildError> {
+    // An address that others reach has a name in their network, so its host is not checked.
+    let hosts = HostCheck::new(settings.listen.ip().is_loopback(), &settings.allowed_hosts);
+    let sources = TokenSources { section: "API", token: None, tokens_file: settings.tokens_file.as_deref() };
+    let access = Access::start(sources, &settings.trusted_proxies, registry)?;
+    Ok(Gate { hosts, access })
+}
+
 fn serve(
     listener: TcpListener,
     config: Config,
@@ -127,24 +147,39 @@ fn serve(
     health: &Health,
 ) -> Result<Server, BuildError> {
     let Config { settings, registry, traces, .. } = config;
-    let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
-    let tls = service::tls_config("API", certificate, key, &registry)?;
+    let tls = service::tls_config("API", settings.tls_paths(), &registry)?;
+    let gate = gate(&settings, &registry)?;
+    let exposure = Exposure {
+        section: "API",
+        listen: settings.listen,
+        is_tls: tls.is_some(),
+        has_tokens: !gate.access.is_open(),
+        require_tls: settings.require_tls,
+    };
+    exposure.check()?;
     let metrics = HttpMetrics::register(&registry)?;
     let health = health.clone();
-    let (places, cache_control) = (Places::new(settings.requests_max), settings.cache_control.clone());
+    let limits = Limits {
+        places: Places::new(settings.requests_max),
+        answers: AnswerBudget::new(settings.response_bytes_max, settings.all_responses_bytes_max),
+        bodies: key_list::budget(),
+        send_timeout: Duration::from_secs(settings.send_timeout_seconds),
+    };
+    let cache_control = settings.cache_control.clone();
     let server = HttpServer::new(move || {
         let recorder = Recorder::new(&metrics, &traces);
         let cache_control = cache_control.clone().map(|value| value.0);
-        let look_ups = LookUps::new(reader.clone(), recorder.clone(), places.clone(), cache_control);
+        let look_ups = LookUps::new(reader.clone(), recorder.clone(), limits.clone(), cache_control);
         let app = actix_web::App::new()
             .wrap(from_fn(service::measure))
             .app_data(ThinData(look_ups.clone()))
             .configure(|config| service::configure(config, &registry, &recorder, &health))
             .configure(routes::configure)
             .default_service(web::route().to(service::nothing_there));
-        InFront::new(look_ups, app)
+        InFront::new(look_ups, gate.clone(), app)
     });
     let server = server
+        .on_connect(Streams::on_connect)
         .workers(settings.workers.max(1))
         .max_connections(service::connections_max(settings.connections_max, settings.workers))
         .keep_alive(Duration::from_secs(settings.keep_alive_seconds))

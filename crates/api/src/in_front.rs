@@ -15,14 +15,15 @@ use actix_http::{HttpMessage, Request, Response};
 use actix_service::IntoServiceFactory;
 use actix_web::body::EitherBody;
 use actix_web::dev::{AppConfig, Service, ServiceFactory, ServiceResponse, forward_ready};
-use actix_web::http::Method;
+use actix_web::http::{Method, Version};
 use actix_web::{Error, HttpResponse};
 use futures_util::TryFutureExt;
 use futures_util::future::{BoxFuture, Either, LocalBoxFuture, MapOk};
 use percent_encoding::percent_decode_str;
-use service::{Asked, InFlight, Problem};
+use service::{Asked, InFlight, Problem, Stream, Streams, TooManyStreams};
 use store::{Looked, Outcome};
 
+use crate::gate::Gate;
 use crate::look_up::LookUps;
 use crate::places::Place;
 use crate::together;
@@ -33,12 +34,13 @@ pub(crate) const PATTERN: &str = "/{dataset}/{key}";
 /// An application with look-ups in front of it.
 pub(crate) struct InFront<F> {
     look_ups: Rc<LookUps>,
+    gate: Gate,
     app: F,
 }
 
 impl<F: ServiceFactory<Request>> InFront<F> {
-    pub(crate) fn new(look_ups: Rc<LookUps>, app: impl IntoServiceFactory<F, Request>) -> Self {
-        Self { look_ups, app: app.into_factory() }
+    pub(crate) fn new(look_ups: Rc<LookUps>, gate: Gate, app: impl IntoServiceFactory<F, Request>) -> Self {
+        Self { look_ups, gate, app: app.into_factory() }
     }
 }
 
@@ -61,14 +63,16 @@ where
     type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
 
     fn new_service(&self, config: AppConfig) -> Self::Future {
-        let (look_ups, app) = (self.look_ups.clone(), self.app.new_service(config));
-        Box::pin(async { Ok(InFrontOf { look_ups, app: app.await? }) })
+        let (look_ups, gate) = (self.look_ups.clone(), self.gate.clone());
+        let app = self.app.new_service(config);
+        Box::pin(async { Ok(InFrontOf { look_ups, gate, app: app.await? }) })
     }
 }
 
 /// The service in front of that of an application.
 pub(crate) struct InFrontOf<S> {
     look_ups: Rc<LookUps>,
+    gate: Gate,
     app: S,
 }
 
@@ -86,22 +90,35 @@ where
     forward_ready!(app);
 
     fn call(&self, request: Request) -> Self::Future {
+        if let Err(problem) = self.gate.check(&request) {
+            let refused = refused(&self.look_ups, &request, problem);
+            return Either::Left(ready(Ok(refused)));
+        }
         let Some(asked) = asked(&request) else {
             let elsewhere = self.app.call(request).map_ok(elsewhere as fn(_) -> _);
             return Either::Right(Either::Right(elsewhere));
         };
         let (start, look_ups) = (Instant::now(), &self.look_ups);
-        let at_once = |outcome| Either::Left(ready(Ok(answer(look_ups, &request, start, outcome))));
+        let stream = match open_stream(&request) {
+            Ok(stream) => stream,
+            Err(refused) => return Either::Left(ready(Ok(outside(refused.response())))),
+        };
+        let at_once = |outcome, stream| {
+            let response = answer(look_ups, &request, start, outcome, stream);
+            Either::Left(ready(Ok(response)))
+        };
         let (dataset, key) = match asked {
             Ok(asked) => asked,
-            Err(problem) => return at_once(Err(problem)),
+            Err(problem) => return at_once(Err(problem), stream),
         };
         if let Some(response) = look_ups.not_modified(request.headers(), &dataset) {
-            return at_once(Ok(response));
+            return at_once(Ok(response), stream);
         }
-        let place = || look_ups.places.take();
+        let place = || look_ups.limits.places.take();
         let waiting = match look_ups.reader.look_up_one(&dataset, &key) {
-            Looked::Now(outcome) => return at_once(look_ups.response(request.headers(), &dataset, outcome)),
+            Looked::Now(outcome) => {
+                return at_once(look_ups.response(request.headers(), &dataset, outcome), stream);
+            }
             Looked::Later(outcome) => place().map(|place| (place, Awaited::Later(outcome))),
             Looked::Together(question) => {
                 place().map(|place| (place, Awaited::Together(look_ups.together.ask(question))))
@@ -109,7 +126,7 @@ where
         };
         let (place, outcome) = match waiting {
             Ok(waiting) => waiting,
-            Err(problem) => return at_once(Err(problem)),
+            Err(problem) => return at_once(Err(problem), stream),
         };
         let held = (place, InFlight::new(&look_ups.recorder));
         let (look_ups, dataset) = (look_ups.clone(), dataset.into_owned());
@@ -119,6 +136,7 @@ where
             asked,
             start,
             outcome,
+            stream,
             _held: held,
             body: PhantomData,
         }))
@@ -134,10 +152,32 @@ fn answer<B>(
     request: &Request,
     start: Instant,
     outcome: Result<HttpResponse, Problem>,
+    stream: Option<Stream>,
 ) -> Response<EitherBody<B>> {
     let asked = Asked { handler: PATTERN, method: request.method(), headers: request.headers(), start };
     let response = service::answer(&look_ups.recorder, asked, outcome);
+    outside(match stream {
+        Some(stream) => response.map_body(|_, body| stream.hold(body)),
+        None => response,
+    })
+}
+
+/// The answer to a request that the gate does not let in.
+fn refused<B>(look_ups: &LookUps, request: &Request, problem: Problem) -> Response<EitherBody<B>> {
+    let (method, headers, start) = (request.method(), request.headers(), Instant::now());
+    let asked = Asked { handler: "unmatched", method, headers, start };
+    outside(service::answer(&look_ups.recorder, asked, Err(problem)))
+}
+
+/// An answer that does not come from the application.
+fn outside<B>(response: HttpResponse) -> Response<EitherBody<B>> {
     Response::from(response).map_body(|_, body| EitherBody::right(body))
+}
+
+/// Counts a request over HTTP/2 among those of its connection.
+fn open_stream(request: &Request) -> Result<Option<Stream>, TooManyStreams> {
+    let streams = (request.version() == Version::HTTP_2).then(|| request.conn_data::<Streams>());
+    streams.flatten().map(Streams::open).transpose()
 }
 
 /// A request whose answer is not yet there.
@@ -147,6 +187,7 @@ pub(crate) struct Waiting<B> {
     asked: Option<(Request, String)>,
     start: Instant,
     outcome: Awaited,
+    stream: Option<Stream>,
     _held: (Place, InFlight),
     body: PhantomData<fn() -> B>,
 }
@@ -168,7 +209,8 @@ impl<B> Future for Waiting<B> {
         // It is not polled again.
         let Some((request, dataset)) = self.asked.take() else { return Poll::Pending };
         let response = self.look_ups.response(request.headers(), &dataset, outcome);
-        Poll::Ready(Ok(answer(&self.look_ups, &request, self.start, response)))
+        let stream = self.stream.take();
+        Poll::Ready(Ok(answer(&self.look_ups, &request, self.start, response, stream)))
     }
 }
 

@@ -7,10 +7,13 @@
 //! `together.rs`; `routes/many.rs` (many keys); then the crate store, which gives back the row as JSON; `look_up.rs`.
 
 mod app;
+mod gate;
 mod in_front;
+mod key_list;
 mod look_up;
 mod places;
 mod routes;
+mod rows_body;
 mod settings;
 mod together;
 

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -10,8 +11,8 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
-use service::{Problem, Recorder};
-use store::{Found, LookUp, Outcome, Reader, VersionId};
+use service::{NO_SNIFF, Problem, Recorder};
+use store::{AnswerBudget, AnswerBytes, Found, LookUp, Outcome, OverBudget, Reader, VersionId};
 
 use crate::places::Places;
 use crate::together::Together;
@@ -21,12 +22,25 @@ pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-dataset-versio
 /// Of look-ups that fail, one goes into the log in so long.
 const LOGGED_EVERY: Duration = Duration::from_secs(1);
 
+/// What requests may take, in all workers together.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Requests that wait for the store.
+    pub(crate) places: Places,
+    /// Bytes of the rows of many keys that are not yet sent.
+    pub(crate) answers: AnswerBudget,
+    /// Bytes of lists of keys that are being read.
+    pub(crate) bodies: AnswerBudget,
+    /// How long a client may take nothing of an answer.
+    pub(crate) send_timeout: Duration,
+}
+
 /// What a worker needs to answer look-ups.
 pub(crate) struct LookUps {
     pub(crate) reader: Reader,
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) together: Rc<Together>,
-    pub(crate) places: Places,
+    pub(crate) limits: Limits,
     cache_control: Option<HeaderValue>,
     /// For each dataset, of the version that was answered from last.
     heads: RefCell<Vec<Rc<Head>>>,
@@ -48,14 +62,14 @@ impl LookUps {
     pub(crate) fn new(
         reader: Reader,
         recorder: Rc<Recorder>,
-        places: Places,
+        limits: Limits,
         cache_control: Option<HeaderValue>,
     ) -> Rc<Self> {
         Rc::new(Self {
             together: Together::new(reader.clone()),
             reader,
             recorder,
-            places,
+            limits,
             cache_control,
             heads: RefCell::default(),
             failed_at: Cell::default(),
@@ -63,9 +77,14 @@ impl LookUps {
     }
 
     /// Looks many keys up; nothing where there is no such dataset.
-    pub(crate) async fn many(&self, dataset: &str, keys: &[&str]) -> Result<Option<LookUp>, Problem> {
-        let _place = self.places.take()?;
-        self.reader.look_up(dataset, keys).await.map_err(|error| self.problem(error))
+    pub(crate) async fn many(
+        &self,
+        dataset: &str,
+        keys: &[&str],
+        bytes: &Arc<AnswerBytes>,
+    ) -> Result<Option<LookUp>, Problem> {
+        let _place = self.limits.places.take()?;
+        self.reader.look_up(dataset, keys, bytes).await.map_err(|error| self.problem(error))
     }
 
     /// The answer where the store gave none.
@@ -73,6 +92,15 @@ impl LookUps {
         if matches!(error, store::Error::Unavailable(_)) {
             // The store has said so in the log, once and not for every request.
             return Problem::unavailable("the store is not available").logged().because(error);
+        }
+        match error {
+            store::Error::OverBudget(why @ OverBudget::TooLarge { .. }) => {
+                return Problem::too_large(format!("{why}: ask for fewer keys at once"));
+            }
+            store::Error::OverBudget(why @ OverBudget::Overloaded) => {
+                return Problem::unavailable(why.to_string()).logged();
+            }
+            _ => {}
         }
         let (problem, now) = (Problem::internal("the look-up failed").because(error), Instant::now());
         if self.failed_at.get().is_some_and(|last| now.duration_since(last) < LOGGED_EVERY) {
@@ -107,6 +135,9 @@ impl LookUps {
                 HttpResponse::with_body(StatusCode::NOT_FOUND, BoxBody::new(head.missing.clone()));
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(service::PROBLEM_JSON));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            let (name, value) = NO_SNIFF;
+            headers.insert(name, value);
             headers.insert(VERSION, head.number.clone());
             return Ok(response);
         };
@@ -126,6 +157,8 @@ impl LookUps {
             HttpResponse::new(status)
         };
         let headers = response.headers_mut();
+        let (name, value) = NO_SNIFF;
+        headers.insert(name, value);
         headers.insert(VERSION, head.number.clone());
         headers.insert(header::ETAG, head.etag.clone());
         if let Some(value) = &self.cache_control {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use service::{Environment, telemetry};
+use service::{Environment, Scheme, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,10 +18,10 @@ async fn run() -> anyhow::Result<()> {
     let environment = Environment::from_process()?;
     let settings: api::Settings = environment.section("API")?;
     if service::is_probe() {
-        return Ok(service::probe(settings.listen, settings.tls_certificate_path.is_some()).await?);
+        return Ok(service::probe(settings.listen, Scheme::of(settings.tls_paths())).await?);
     }
-    let traces = telemetry::init(&environment, "tableswap-api")?;
-    let registry = service::registry()?;
+    let telemetry = telemetry::init(&environment, "tableswap-api")?;
+    let (traces, registry) = (telemetry.traces.clone(), telemetry.registry()?);
     let store = store::Store::open(&environment.section("STORE")?, &store::Metrics::of(&registry)?)?;
     let app = api::App::build(api::Config { settings, store, registry, traces: traces.clone() })?;
     Ok(traces.stop_after(app.run(service::stop_on_signal())).await?)

@@ -2,17 +2,17 @@
 
 mod many;
 
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, guard};
-use service::{Problem, Takes, route};
+use actix_web::web::ServiceConfig;
+use actix_web::{HttpRequest, HttpResponse};
+use service::{Problem, Takes, also_posted, route};
 
 use crate::in_front::PATTERN;
 
 /// Adds all routes of the api.
 pub(crate) fn configure(config: &mut ServiceConfig) {
     config
-        // A key may be called `lookup`, so this takes the path for its one method only.
-        .service(web::resource("/{dataset}/lookup").guard(guard::Post()).to(many::post))
+        // A key may be called `lookup`, too.
+        .service(also_posted(route("/{dataset}/lookup", Takes::Reads, elsewhere), many::post))
         .service(route(PATTERN, Takes::Reads, elsewhere))
         .service(route("/{dataset}", Takes::Reads, many::get));
 }

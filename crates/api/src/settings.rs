@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
 use service::settings::parsed;
+use service::{AllowedHosts, TlsPaths, TrustedProxies};
 
 /// What an operator can set.
 #[derive(Debug, Clone, Deserialize)]
@@ -18,6 +19,23 @@ pub struct Settings {
     pub tls_certificate_path: Option<PathBuf>,
     /// PEM file with the private key. Default: none.
     pub tls_key_path: Option<PathBuf>,
+    /// PEM file with the authorities of client certificates, which every client then needs. Default: none.
+    pub tls_client_ca_path: Option<PathBuf>,
+    /// Refuse to start without TLS. Default: `false`.
+    pub require_tls: bool,
+    /// Host names that requests may name beside loopback names and addresses while the address is a loopback one.
+    /// Default: none.
+    pub allowed_hosts: AllowedHosts,
+    /// A TOML file with the tokens that requests must bring. Default: none, so that anybody may read.
+    pub tokens_file: Option<PathBuf>,
+    /// Proxies whose `X-Forwarded-For` is believed. Default: none.
+    pub trusted_proxies: TrustedProxies,
+    /// Bytes of rows in one answer to a request for many keys. Default: 16 MiB.
+    pub response_bytes_max: usize,
+    /// Bytes of rows in all such answers that are not yet sent. Default: 256 MiB.
+    pub all_responses_bytes_max: usize,
+    /// How long a client may take nothing of an answer, in seconds. Default: 30.
+    pub send_timeout_seconds: u64,
     /// Threads that answer requests. Default: one for each processor.
     pub workers: usize,
     /// Open connections of one thread. Default: 25000.
@@ -40,6 +58,14 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 1321)),
             tls_certificate_path: None,
             tls_key_path: None,
+            tls_client_ca_path: None,
+            require_tls: false,
+            allowed_hosts: AllowedHosts::default(),
+            tokens_file: None,
+            trusted_proxies: TrustedProxies::default(),
+            response_bytes_max: 16 << 20,
+            all_responses_bytes_max: 256 << 20,
+            send_timeout_seconds: 30,
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             connections_max: 25_000,
             requests_max: 10_000,
@@ -47,6 +73,17 @@ impl Default for Settings {
             keep_alive_seconds: 75,
             stop_notice_seconds: 0,
             stop_wait_seconds: 30,
+        }
+    }
+}
+
+impl Settings {
+    /// The files for TLS.
+    pub fn tls_paths(&self) -> TlsPaths<'_> {
+        TlsPaths {
+            certificate: self.tls_certificate_path.as_deref(),
+            key: self.tls_key_path.as_deref(),
+            client_ca: self.tls_client_ca_path.as_deref(),
         }
     }
 }

@@ -64,7 +64,8 @@ impl Api {
         let stop = shutdown.clone();
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
-                let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), ..settings };
+                let listen = (settings.listen.ip(), 0).into();
+                let settings = Settings { listen, ..settings };
                 let registry = service::registry().unwrap();
                 let app = App::build(Config {
                     settings,

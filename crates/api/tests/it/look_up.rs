@@ -62,8 +62,10 @@ fn p10_hostile_paths_are_not_found_and_harm_nothing() {
             let answer = api.get(&format!("/items/{key}"));
             assert_eq!(answer.status, 404, "{key:.60}: {}", answer.text());
         }
-        assert!(http::request(api.port, b"GET /items/\xff\x00 HTTP/1.1\r\nhost: x\r\n\r\n").status >= 400);
-        let endless = format!("GET /items/{} HTTP/1.1\r\nhost: x\r\n\r\n", "7".repeat(1 << 20));
+        assert!(
+            http::request(api.port, b"GET /items/\xff\x00 HTTP/1.1\r\nhost: localhost\r\n\r\n").status >= 400
+        );
+        let endless = format!("GET /items/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "7".repeat(1 << 20));
         // A server that stops to read may close before it is asked to.
         let answer = http::try_request(api.port, endless.as_bytes());
         assert!(answer.as_ref().map_or(true, |answer| answer.status >= 400), "{answer:?}");
@@ -101,11 +103,9 @@ fn many_keys_are_answered_from_one_version() {
         assert_eq!((answer.status, answer.text().as_str()), (200, expected));
         assert_eq!(answer.header("x-dataset-version"), Some("1"));
         assert_eq!(api.post("/items/lookup", r#"["c", "x\"y", "a"]"#).text(), expected);
-        let same = vec!["\"b\""; 1000].join(",");
-        assert_eq!(
-            api.post("/items/lookup", &format!("[{same}]")).text().matches("\"stock\":2").count(),
-            1000
-        );
+        let same = vec!["\"b\",\"x\""; 500].join(",");
+        let once = r#"{"version":1,"found":[{"code":"b","stock":2}],"missing":["x"]}"#;
+        assert_eq!(api.post("/items/lookup", &format!("[{same}]")).text(), once);
     }
 }
 
@@ -117,6 +117,8 @@ fn a_malformed_question_for_many_keys_is_refused() {
     for (answer, status) in [
         (api.get("/items"), 400),
         (api.get("/items?key=a"), 400),
+        (api.get("/items?id=%ff"), 400),
+        (api.get("/items?id=a&id=b%c3"), 400),
         (api.get("/others?id=a"), 404),
         (api.get("/others"), 404),
         (api.get("/favicon.ico"), 404),
@@ -133,6 +135,8 @@ fn a_malformed_question_for_many_keys_is_refused() {
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     }
     assert_eq!(api.post("/items/a", "[]").header("allow"), Some("GET, HEAD"));
+    let allow = http::send("DELETE", api.port, "/items/lookup", &[], b"");
+    assert_eq!((allow.status, allow.header("allow")), (405, Some("GET, HEAD, POST")));
     assert_eq!(http::send("HEAD", api.port, "/healthz", &[], b"").status, 200);
     assert_eq!(http::post(api.port, "/items/lookup", &[], b"[\"a\"]").status, 200);
     assert_eq!(api.get("/items/lookup").text(), r#"{"code":"lookup","stock":2}"#);

@@ -4,5 +4,6 @@
 mod faults;
 mod harness;
 mod http;
+mod limits;
 mod look_up;
 mod overload;

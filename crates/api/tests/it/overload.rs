@@ -90,7 +90,7 @@ fn two_thousand_connections_at_once_are_all_answered() {
     let mut streams: Vec<_> = (0..2000).map(|_| http::connect(api.port).unwrap()).collect();
     for _ in 0..3 {
         for (number, stream) in streams.iter_mut().enumerate() {
-            let raw = format!("GET /items/n{number} HTTP/1.1\r\nhost: x\r\n\r\n");
+            let raw = format!("GET /items/n{number} HTTP/1.1\r\nhost: localhost\r\n\r\n");
             std::io::Write::write_all(stream, raw.as_bytes()).unwrap();
         }
         for stream in &mut streams {
