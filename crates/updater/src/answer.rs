@@ -94,17 +94,19 @@ pub(crate) fn store_problem(error: &Store) -> Problem {
                 .with("version", *version)
         }
         Store::LockLost { .. } => Problem::unavailable(format!("{text}; nothing was published")),
-        Store::NoVersionNumber { .. } => Problem::internal(text),
         Store::NoSuchVersion { .. } => Problem::not_found(text),
         Store::NoSpace(_) => Problem::no_space(text),
-        Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Setup(_) | Store::Refused { .. } => {
-            Problem::unavailable(text)
-        }
+        // Paths and versions of programs are for the log.
+        Store::Setup(_) => Problem::unavailable("the store is not set up as it must be; the log says why"),
+        Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Refused { .. } => Problem::unavailable(text),
         Store::Damaged { version, .. } => Problem::conflict_of("damaged", text).with("version", *version),
         // Where and what is for the log.
         Store::Corrupt(_) => Problem::internal("the stored data is damaged"),
-        Store::Miscounted { .. } | Store::Warnings(_) | Store::Unwanted | Store::Other(_) => {
-            Problem::internal(text)
-        }
+        Store::NoVersionNumber { .. }
+        | Store::OverBudget(_)
+        | Store::Miscounted { .. }
+        | Store::Warnings(_)
+        | Store::Unwanted
+        | Store::Other(_) => Problem::internal(text),
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -11,13 +11,17 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use dataset::{Dataset, Datasets, DefinitionError};
 use prometheus::Registry;
-use service::{Disks, Health, HttpMetrics, Recorder, StopTimes, TlsConfig, TlsError, Traces};
+use service::{
+    Access, Disks, Exposure, Health, HostCheck, HttpMetrics, PlainHttp, Recorder, StopTimes, Streams,
+    TlsConfig, TlsError, TokenSources, TokensError, Traces,
+};
 use store::{Followed, Reader, Store};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::Settings;
+use crate::answer::store_problem;
 use crate::load::Job;
 use crate::loads::{Load, Loads};
 use crate::metrics::Metrics;
@@ -44,7 +48,7 @@ pub struct Config {
 pub enum BuildError {
     /// Anybody could write.
     #[error(
-        "TABLESWAP_UPDATER_LISTEN is {0}, which others can reach: set TABLESWAP_UPDATER_TOKEN, or TABLESWAP_UPDATER_ANONYMOUS_WRITES=true if anybody may replace the data"
+        "TABLESWAP_UPDATER_LISTEN is {0}, which others can reach: set TABLESWAP_UPDATER_TOKEN or TABLESWAP_UPDATER_TOKENS_FILE, or TABLESWAP_UPDATER_ANONYMOUS_WRITES=true if anybody may replace the data"
     )]
     Open(SocketAddr),
     /// The file with the datasets cannot be read.
@@ -74,6 +78,12 @@ pub enum BuildError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// TLS is required and not set up.
+    #[error(transparent)]
+    PlainHttp(#[from] PlainHttp),
     /// The threads of loads cannot be started.
     #[error("cannot start the threads of loads")]
     Threads(#[source] io::Error),
@@ -109,6 +119,8 @@ pub(crate) struct Shared {
     /// Where loads run: a request's own thread ends with its server.
     pub(crate) runtime: Handle,
     metrics: Metrics,
+    pub(crate) hosts: HostCheck,
+    pub(crate) access: Arc<Access>,
 }
 
 impl App {
@@ -119,9 +131,9 @@ impl App {
             return Err(BuildError::Open(settings.listen));
         }
         // A start that is refused leaves no directory behind.
-        let listener = service::bind(settings.listen)?;
-        let (certificate, key) = (settings.tls_certificate_path.as_deref(), settings.tls_key_path.as_deref());
-        let tls = service::tls_config("UPDATER", certificate, key, &registry)?;
+        let listener = service::bind(settings.listen, Duration::from_secs(settings.send_timeout_seconds))?;
+        let tls = service::tls_config("UPDATER", settings.tls_paths(), &registry)?;
+        let access = access(&settings, tls.is_some(), &registry)?;
         let work_dir = |source| BuildError::WorkDir { path: settings.work_dir.clone(), source };
         let runtime = LoadRuntime::start(settings.load_nice).map_err(BuildError::Threads)?;
         let reader = store.reader();
@@ -141,6 +153,8 @@ impl App {
             loads: Loads::open(&settings.work_dir).map_err(work_dir)?,
             runtime: runtime.handle().clone(),
             metrics,
+            hosts: HostCheck::new(access.is_open(), &settings.allowed_hosts),
+            access,
             reader,
             store,
             settings,
@@ -183,6 +197,24 @@ impl App {
     }
 }
 
+fn access(settings: &Settings, is_tls: bool, registry: &Registry) -> Result<Arc<Access>, BuildError> {
+    let sources = TokenSources {
+        section: "UPDATER",
+        token: settings.token.as_ref(),
+        tokens_file: settings.tokens_file.as_deref(),
+    };
+    let access = Access::start(sources, &settings.trusted_proxies, registry)?;
+    let exposure = Exposure {
+        section: "UPDATER",
+        listen: settings.listen,
+        is_tls,
+        has_tokens: !access.is_open(),
+        require_tls: settings.require_tls,
+    };
+    exposure.check()?;
+    Ok(access)
+}
+
 fn datasets(settings: &Settings) -> Result<Datasets, BuildError> {
     let Some(path) = &settings.datasets else { return Ok(Datasets::built_in()?) };
     let text = std::fs::read_to_string(path);
@@ -191,11 +223,30 @@ fn datasets(settings: &Settings) -> Result<Datasets, BuildError> {
 }
 
 fn health(store: Store) -> Health {
+    let logged = Arc::<Mutex<Option<String>>>::default();
     Health::new(Arc::new(move || {
         let store = store.clone();
+        let logged = logged.clone();
         // The client is told what, the log why.
-        Box::pin(async move { store.check().await.map(|()| Vec::new()).map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            let checked = store.check().await;
+            log_setup(checked.as_ref().err(), &logged);
+            checked.map(|()| Vec::new()).map_err(|error| store_problem(&error).to_string())
+        })
     }))
+}
+
+/// Logs why a store cannot work as it is set up, once for each reason: clients are not told.
+fn log_setup(error: Option<&store::Error>, logged: &Mutex<Option<String>>) {
+    let reason = match error {
+        Some(store::Error::Setup(reason)) => Some(reason),
+        _ => None,
+    };
+    let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(reason) = reason.filter(|reason| logged.as_ref() != Some(*reason)) {
+        error!(reason, "the store is not set up as it must be");
+    }
+    *logged = reason.cloned();
 }
 
 fn serve(
@@ -212,6 +263,7 @@ fn serve(
     let server = HttpServer::new(move || {
         let recorder = Recorder::new(&metrics, &traces);
         actix_web::App::new()
+            .wrap(from_fn(routes::admit))
             .wrap(from_fn(service::measure))
             .app_data(shared.clone())
             .configure(|config| service::configure(config, &registry, &recorder, &health))
@@ -220,6 +272,7 @@ fn serve(
     });
     let connections = service::connections_max(CONNECTIONS_MAX, workers);
     let server = server
+        .on_connect(Streams::on_connect)
         .workers(workers.max(1))
         .max_connections(connections)
         .client_disconnect_timeout(UNREAD_WAIT)

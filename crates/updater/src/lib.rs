@@ -13,6 +13,7 @@ mod body;
 mod compare;
 mod expected;
 mod failure;
+mod formulas;
 mod load;
 mod loads;
 mod metrics;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dataset::Dataset;
 use ingest::{Ingested, Limits, Merged, Outlets, Refusal, Rejects};
 use serde::Serialize;
-use store::{Counts, Ending, Manners, NewLoad, NewVersion, Publisher, Reservation, Staging, Store};
+use store::{Actor, Counts, Ending, Manners, NewLoad, NewVersion, Publisher, Reservation, Staging, Store};
 use tracing::{error, info, warn};
 
 use crate::body::Body;
@@ -125,7 +125,8 @@ impl Job {
                 let (version, rows, status) = (report.version, report.rows, report.status.outcome().as_str());
                 info!(dataset, load = %load.id, version, rows, status, bytes = report.bytes, rejected = report.rejected,
                     duplicates = report.duplicates, seconds = report.seconds, sha256 = report.sha256,
-                    source = load.source, trace_id, "load ended");
+                    source = load.source, forced = load.wish.force, token = load.actor.token,
+                    address = load.actor.address, user_agent = load.actor.user_agent, trace_id, "load ended");
             }
             Err(failure) => {
                 metrics.outcome(dataset, failure.outcome());
@@ -170,16 +171,22 @@ impl Job {
     }
 
     fn new_load(&self) -> NewLoad {
-        NewLoad { id: self.load.id.to_string(), source: self.load.source.clone() }
+        let actor = Some(self.load.actor.clone());
+        NewLoad { id: self.load.id.to_string(), source: self.load.source.clone(), actor }
     }
 
     /// How a load ends that staged nothing: a client that was promised an answer later finds it in the ledger.
-    fn ending<'a>(&self, failure: &'a Failure) -> Ending<'a> {
+    fn ending<'a>(&'a self, failure: &'a Failure) -> Ending<'a> {
         match failure {
             Failure::Superseded { .. } => Ending::Superseded("a load that began later was published first"),
+            Failure::Cancelled if self.load.cancel_reason().is_some() => Ending::Failed(self.cancel_reason()),
             failure if self.load.is_async() => Ending::Failed(failure.outcome().as_str()),
             _ => Ending::Told,
         }
+    }
+
+    fn cancel_reason(&self) -> &str {
+        self.load.cancel_reason().unwrap_or("the load was cancelled")
     }
 
     /// Where the store cannot take the end of a load, the next publisher enters it.
@@ -291,14 +298,16 @@ impl Job {
         let counts = match merged.and_then(|merged| self.guard_merged(&merged, &file)) {
             Ok(counts) => counts,
             Err(failure) => {
-                staging.abort(&failure.to_string()).await?;
+                let reason = failure.to_string();
+                let is_cancelled = matches!(failure, Failure::Cancelled);
+                staging.abort(if is_cancelled { self.cancel_reason() } else { &reason }).await?;
                 return Err(failure);
             }
         };
         self.enter(Phase::Verifying);
         let staged = staging.verify(counts).await?;
         if self.load.cancel.is_cancelled() {
-            staged.abort(&Failure::Cancelled.to_string()).await?;
+            staged.abort(self.cancel_reason()).await?;
             return Err(Failure::Cancelled);
         }
         self.enter(Phase::Publishing);
@@ -426,9 +435,10 @@ fn log_failure(load: &Load, phase: Phase, failure: &Failure) {
     let (dataset, phase, outcome) = (load.dataset.as_str(), phase.name(), failure.outcome().as_str());
     let (id, error, source) = (load.id, service::chain(failure), load.source.as_str());
     let trace_id = load.trace.id();
+    let Actor { token, address, user_agent } = &load.actor;
     if failure.outcome().is_our_failure() {
-        error!(dataset, load = %id, phase, outcome, error, source, trace_id, "load ended");
+        error!(dataset, load = %id, phase, outcome, error, source, token, address, user_agent, trace_id, "load ended");
     } else {
-        warn!(dataset, load = %id, phase, outcome, error, source, trace_id, "load ended");
+        warn!(dataset, load = %id, phase, outcome, error, source, token, address, user_agent, trace_id, "load ended");
     }
 }

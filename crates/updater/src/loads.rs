@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use store::Actor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -75,12 +76,12 @@ impl Loads {
     }
 
     /// Cancels all loads of a dataset that would publish, and waits until nothing is left of them.
-    pub(crate) async fn cancel(&self, dataset: &str) {
+    pub(crate) async fn cancel(&self, dataset: &str, actor: &Actor) {
         let running =
             |load: &Arc<Load>| load.dataset == dataset && !load.wish.dry_run && load.phase() != Phase::Ended;
         let loads: Vec<_> = self.list().into_iter().filter(running).collect();
         for load in &loads {
-            load.cancel.cancel();
+            load.cancel_for(actor.clone());
         }
         for load in loads {
             load.ended().await;

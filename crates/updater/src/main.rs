@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use service::{Environment, telemetry};
+use service::{Environment, Scheme, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -16,10 +16,10 @@ async fn run() -> anyhow::Result<()> {
     let environment = Environment::from_process()?;
     let settings: updater::Settings = environment.section("UPDATER")?;
     if service::is_probe() {
-        return Ok(service::probe(settings.listen, settings.tls_certificate_path.is_some()).await?);
+        return Ok(service::probe(settings.listen, Scheme::of(settings.tls_paths())).await?);
     }
-    let traces = telemetry::init(&environment, "tableswap-updater")?;
-    let registry = service::registry()?;
+    let telemetry = telemetry::init(&environment, "tableswap-updater")?;
+    let (traces, registry) = (telemetry.traces.clone(), telemetry.registry()?);
     let store = store::Store::open(&environment.section("STORE")?, &store::Metrics::of(&registry)?)?;
     let app = updater::App::build(updater::Config { settings, store, registry, traces: traces.clone() })?;
     Ok(traces.stop_after(app.run(service::stop_on_signal())).await?)

@@ -11,6 +11,8 @@ mod versions;
 use actix_web::web::ServiceConfig;
 use service::{Takes, also_deleted, route};
 
+pub(crate) use self::guard::admit;
+
 /// Adds all routes of the updater.
 pub(crate) fn configure(config: &mut ServiceConfig) {
     config

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use ingest::Limits;
 use serde::Deserialize;
-use service::Secret;
 use service::settings::parsed;
+use service::{AllowedHosts, Secret, TlsPaths, TrustedProxies};
 
 /// What an operator can set.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,12 +19,26 @@ pub struct Settings {
     pub tls_certificate_path: Option<PathBuf>,
     /// PEM file with the private key. Default: none.
     pub tls_key_path: Option<PathBuf>,
+    /// PEM file with the authorities of client certificates, which every client then needs. Default: none.
+    pub tls_client_ca_path: Option<PathBuf>,
+    /// Refuse to start without TLS. Default: `false`.
+    pub require_tls: bool,
+    /// Host names that requests may name beside loopback names and addresses while writes need no token. Default: none.
+    pub allowed_hosts: AllowedHosts,
+    /// Proxies whose `X-Forwarded-For` is believed. Default: none.
+    pub trusted_proxies: TrustedProxies,
+    /// How long a client may take nothing of an answer, in seconds. Default: 30.
+    pub send_timeout_seconds: u64,
     /// A TOML file that defines the datasets. Default: the built-in dataset `promotions`.
     pub datasets: Option<PathBuf>,
     /// Directory for sort runs and reports of rejects. Default: `./data/.work`.
     pub work_dir: PathBuf,
-    /// The token that a write must bring as `Authorization: Bearer`. Default: none, for a loopback address only.
+    /// A token with all rights, sent as `Authorization: Bearer`. Default: none, for a loopback address only.
     pub token: Option<Secret>,
+    /// A TOML file with tokens that have names and roles. Default: none.
+    pub tokens_file: Option<PathBuf>,
+    /// Let reads pass without a token where there are tokens. Default: `false`.
+    pub allow_anonymous_reads: bool,
     /// Take writes without a token on an address that others reach. Default: `false`.
     pub anonymous_writes: bool,
     /// Memory for sorting, in bytes. Default: 128 MiB.
@@ -60,9 +74,16 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 1322)),
             tls_certificate_path: None,
             tls_key_path: None,
+            tls_client_ca_path: None,
+            require_tls: false,
+            allowed_hosts: AllowedHosts::default(),
+            trusted_proxies: TrustedProxies::default(),
+            send_timeout_seconds: 30,
             datasets: None,
             work_dir: "./data/.work".into(),
             token: None,
+            tokens_file: None,
+            allow_anonymous_reads: false,
             anonymous_writes: false,
             sort_memory_bytes: limits.sort_memory_bytes,
             upload_bytes_max: limits.bytes_max,
@@ -83,7 +104,21 @@ impl Default for Settings {
 impl Settings {
     /// Whether anybody who reaches the address may write.
     pub(crate) fn is_open(&self) -> bool {
-        self.token.is_none() && !self.anonymous_writes && !self.listen.ip().is_loopback()
+        !self.has_tokens() && !self.anonymous_writes && !self.listen.ip().is_loopback()
+    }
+
+    /// Whether a write needs a token.
+    pub fn has_tokens(&self) -> bool {
+        self.token.is_some() || self.tokens_file.is_some()
+    }
+
+    /// The files for TLS.
+    pub fn tls_paths(&self) -> TlsPaths<'_> {
+        TlsPaths {
+            certificate: self.tls_certificate_path.as_deref(),
+            key: self.tls_key_path.as_deref(),
+            client_ca: self.tls_client_ca_path.as_deref(),
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ingest::Progress;
 use serde_json::{Value as Json, json};
 use service::Trace;
+use store::Actor;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 use uuid::Uuid;
 
 use super::reports::Reports;
@@ -28,6 +30,10 @@ pub(crate) struct Load {
     pub(crate) dataset: String,
     /// Where the file came from, as its sender named it.
     pub(crate) source: String,
+    /// Who sent it.
+    pub(crate) actor: Actor,
+    /// Who cancelled it, and the reason that the ledger keeps.
+    cancelled: OnceLock<(Actor, String)>,
     /// What it was asked for.
     pub(crate) wish: Wish,
     /// The trace that its request is part of, and its place there.
@@ -75,6 +81,8 @@ pub(crate) struct Order<'a> {
     pub(crate) wish: Wish,
     /// Where it stands in a trace.
     pub(crate) trace: Trace,
+    /// Who sends it.
+    pub(crate) actor: Actor,
 }
 
 /// The part of a load that is under way.
@@ -161,13 +169,15 @@ pub(crate) struct Event {
 
 impl Load {
     pub(super) fn new(reports: &Reports, order: Order<'_>, stopping: &CancellationToken) -> Self {
-        let Order { dataset, source, wish, trace } = order;
+        let Order { dataset, source, wish, trace, actor } = order;
         let id = Uuid::now_v7();
         let report = reports.of(id);
         Self {
             id,
             dataset: dataset.to_owned(),
             source: source.to_owned(),
+            actor,
+            cancelled: OnceLock::new(),
             wish,
             trace,
             progress: Arc::default(),
@@ -245,6 +255,21 @@ impl Load {
         self.is_async.load(Ordering::Relaxed)
     }
 
+    /// Cancels it for a client. The first one who does is remembered.
+    pub(crate) fn cancel_for(&self, actor: Actor) {
+        let reason = format!("the load was cancelled by {actor}");
+        let Actor { token, address, user_agent } = &actor;
+        info!(dataset = self.dataset, load = %self.id, token, address, user_agent, "cancelling the load");
+        // One that was cancelled before stays that one's.
+        let _ = self.cancelled.set((actor, reason));
+        self.cancel.cancel();
+    }
+
+    /// Why it was cancelled, if a client did that.
+    pub(crate) fn cancel_reason(&self) -> Option<&str> {
+        self.cancelled.get().map(|(_, reason)| reason.as_str())
+    }
+
     /// Waits until it has ended.
     pub(crate) async fn ended(&self) {
         // The sender lives as long as the load does.
@@ -311,6 +336,8 @@ impl Load {
             "dataset": self.dataset,
             "version": self.version(),
             "source": self.source,
+            "actor": self.actor,
+            "cancelled_by": self.cancelled.get().map(|(actor, _)| actor),
             "dry_run": self.wish.dry_run,
             "force": self.wish.force,
             "started_at": self.started_at.to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -351,8 +378,13 @@ mod tests {
     use super::*;
 
     fn load() -> Load {
-        let order =
-            Order { dataset: "items", source: "a test", wish: Wish::default(), trace: Trace::default() };
+        let order = Order {
+            dataset: "items",
+            source: "a test",
+            wish: Wish::default(),
+            trace: Trace::default(),
+            actor: Actor::default(),
+        };
         let dir = tempfile::tempdir().unwrap();
         Load::new(&Reports::open(dir.path()).unwrap(), order, &CancellationToken::new())
     }

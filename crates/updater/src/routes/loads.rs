@@ -9,16 +9,18 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use serde::Deserialize;
 use serde_json::json;
-use service::Problem;
+use service::{Problem, Role};
 use store::State;
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
-use super::guard;
+use super::guard::{self, actor};
 use crate::answer::store_problem;
 use crate::app::Shared;
+use crate::formulas::FormulaGuard;
 use crate::loads::{Event, Load};
 use crate::outcome::Outcome;
 
@@ -26,22 +28,35 @@ use crate::outcome::Outcome;
 const EVENT_EVERY: Duration = Duration::from_millis(500);
 
 /// `GET /loads`, newest first.
-pub(super) async fn list(shared: web::Data<Shared>) -> HttpResponse {
-    let loads: Vec<_> = shared.loads.list().iter().map(|load| load.to_json()).collect();
+pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> HttpResponse {
+    let loads = shared.loads.list();
+    let loads = loads.iter().filter(|load| guard::sees(&request, &load.dataset));
+    let loads: Vec<_> = loads.map(|load| load.to_json()).collect();
     HttpResponse::Ok().json(json!({ "loads": loads }))
 }
 
 /// `GET /loads/{id}`.
-pub(super) async fn show(shared: web::Data<Shared>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    match find(&shared, &id) {
+pub(super) async fn show(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    match find_to_read(&shared, &request, &id) {
         Ok(load) => Ok(HttpResponse::Ok().json(load.to_json())),
-        Err(unknown) => remembered(&shared, &id).await?.ok_or(unknown),
+        Err(unknown) => remembered(&shared, &request, &id).await?.ok_or(unknown),
     }
 }
 
 /// A load that this process does not know: one of another updater, or of before a restart, as the ledger has it.
-async fn remembered(shared: &Shared, id: &str) -> Result<Option<HttpResponse>, Problem> {
-    for dataset in shared.datasets.iter().filter(|_| id.parse::<Uuid>().is_ok()) {
+async fn remembered(
+    shared: &Shared,
+    request: &HttpRequest,
+    id: &str,
+) -> Result<Option<HttpResponse>, Problem> {
+    if id.parse::<Uuid>().is_err() {
+        return Ok(None);
+    }
+    for dataset in shared.datasets.iter().filter(|dataset| guard::sees(request, &dataset.name)) {
         let (store, name) = (shared.store.clone(), dataset.name.clone());
         let versions = shared.runtime.spawn(async move { store.versions(&name).await });
         let versions =
@@ -61,6 +76,7 @@ async fn remembered(shared: &Shared, id: &str) -> Result<Option<HttpResponse>, P
                 "source": entry.source,
                 "started_at": entry.started_at,
                 "host": entry.host,
+                "actor": entry.actor,
                 "phase": outcome.map_or("running", |_| "ended"),
                 "outcome": outcome.map(Outcome::as_str),
                 "reason": entry.reason,
@@ -76,9 +92,10 @@ pub(super) async fn cancel(
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    guard::may_write(&shared, &request)?;
+    guard::may_write(&request, Role::Operate, None)?;
     let load = find(&shared, &id)?;
-    load.cancel.cancel();
+    let actor = actor(guard::may_write(&request, Role::Operate, Some(&load.dataset))?);
+    load.cancel_for(actor);
     load.ended().await;
     if load.outcome() == Some(Outcome::Cancelled) {
         return Ok(HttpResponse::Ok().json(load.to_json()));
@@ -93,7 +110,7 @@ pub(super) async fn events(
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let load = find(&shared, &id)?;
+    let load = find_to_read(&shared, &request, &id)?;
     let seen = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let Some(first) = load.next_event(seen.unwrap_or(0), EVENT_EVERY).await else {
         // So a browser does not come back for more.
@@ -115,18 +132,42 @@ pub(super) async fn events(
         .streaming(events))
 }
 
-/// `GET /loads/{id}/rejects.csv`.
+/// What can stand behind the question mark of a report.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReportQuery {
+    #[serde(default)]
+    raw: bool,
+}
+
+/// `GET /loads/{id}/rejects.csv`; with `?raw=true` the very bytes that were refused.
 pub(super) async fn rejects(
     shared: web::Data<Shared>,
+    request: HttpRequest,
     id: web::Path<String>,
+    query: web::Query<ReportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let load = find(&shared, &id)?;
+    let load = find_to_read(&shared, &request, &id)?;
     let file = File::open(&load.report).await;
     let file = file.map_err(|_| Problem::not_found(format!("load {id} has no rejects")))?;
+    let mut guard = (!query.raw).then(FormulaGuard::default);
+    let pieces = ReaderStream::new(file).map(move |piece| {
+        piece.map(|piece| match &mut guard {
+            Some(guard) => guard.guard(&piece),
+            None => piece,
+        })
+    });
     Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
         .insert_header((header::CONTENT_DISPOSITION, "attachment; filename=\"rejects.csv\""))
-        .streaming(ReaderStream::new(file)))
+        .streaming(pieces))
+}
+
+/// A load that its reader may see. What may not be seen is not there.
+fn find_to_read(shared: &Shared, request: &HttpRequest, id: &str) -> Result<Arc<Load>, Problem> {
+    let load = find(shared, id)?;
+    guard::may_read(request, &load.dataset)?;
+    Ok(load)
 }
 
 fn find(shared: &Shared, id: &str) -> Result<Arc<Load>, Problem> {

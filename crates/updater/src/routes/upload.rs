@@ -7,7 +7,8 @@ use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use dataset::Dataset;
 use serde::Deserialize;
-use service::{Problem, Trace};
+use service::{Problem, Role, Trace};
+use store::Actor;
 use tokio::task::JoinHandle;
 
 use super::content::{Content, Patience, stated_length};
@@ -44,11 +45,12 @@ pub(super) async fn post_default(
     query: web::Query<Query>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    guard::may_write(&shared, &request)?;
     let dataset = shared.default_dataset().cloned();
+    let name = dataset.as_ref().map(|dataset| dataset.name.as_str());
+    let actor = may_upload(&request, &query, name)?;
     let dataset = dataset
         .ok_or_else(|| Problem::not_found("there are several datasets: use /datasets/{dataset}/upload"))?;
-    Upload::admit(shared, dataset, &request, query.into_inner())?.form(&request, payload).await
+    Upload::admit(shared, dataset, &request, query.into_inner(), actor)?.form(&request, payload).await
 }
 
 /// `POST /datasets/{dataset}/upload`.
@@ -59,9 +61,8 @@ pub(super) async fn post(
     query: web::Query<Query>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    guard::may_write(&shared, &request)?;
-    let dataset = super::versions::find(&shared, &dataset)?;
-    Upload::admit(shared, dataset, &request, query.into_inner())?.form(&request, payload).await
+    let (actor, dataset) = find_allowed(&shared, &request, &query, &dataset)?;
+    Upload::admit(shared, dataset, &request, query.into_inner(), actor)?.form(&request, payload).await
 }
 
 /// `PUT /datasets/{dataset}`.
@@ -72,9 +73,8 @@ pub(super) async fn put(
     query: web::Query<Query>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    guard::may_write(&shared, &request)?;
-    let dataset = super::versions::find(&shared, &dataset)?;
-    let mut upload = Upload::admit(shared, dataset, &request, query.into_inner())?;
+    let (actor, dataset) = find_allowed(&shared, &request, &query, &dataset)?;
+    let mut upload = Upload::admit(shared, dataset, &request, query.into_inner(), actor)?;
     // A form is not the file: the digest of its bytes says nothing about the file.
     upload.wish.sha256.extend(Sha256::from_headers(request.headers())?);
     let source = request.headers().get("x-source").and_then(|source| source.to_str().ok());
@@ -87,6 +87,7 @@ struct Upload {
     shared: web::Data<Shared>,
     dataset: Arc<Dataset>,
     wish: Wish,
+    actor: Actor,
 }
 
 /// A load, and the request that feeds it.
@@ -103,6 +104,7 @@ impl Upload {
         dataset: Arc<Dataset>,
         request: &HttpRequest,
         query: Query,
+        actor: Actor,
     ) -> Result<Self, Problem> {
         let Query { dry_run, force, sha256 } = query;
         let headers = request.headers();
@@ -131,7 +133,7 @@ impl Upload {
         let if_match = IfMatch::from_headers(headers)?;
         shared.loads.can_begin(&dataset.name, dry_run).map_err(|why| no_load(&why, request))?;
         let wish = Wish { dry_run, force, sha256: sha256.into_iter().collect(), if_match };
-        Ok(Self { shared, dataset, wish })
+        Ok(Self { shared, dataset, wish, actor })
     }
 
     fn patience(&self) -> Patience {
@@ -145,7 +147,8 @@ impl Upload {
         let source: String = source.chars().filter(|char| !char.is_control()).take(255).collect();
         let loads = &self.shared.loads;
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default().part("load");
-        let order = Order { dataset: &self.dataset.name, source: &source, wish: self.wish.clone(), trace };
+        let (wish, actor) = (self.wish.clone(), self.actor.clone());
+        let order = Order { dataset: &self.dataset.name, source: &source, wish, trace, actor };
         let load = loads.begin(order).map_err(|why| no_load(&why, request))?;
         if wants_no_wait(request) {
             load.set_async();
@@ -171,6 +174,23 @@ impl Upload {
         };
         running.settle(pumped, wants_no_wait(request)).await
     }
+}
+
+/// Who uploads, if that is allowed.
+fn may_upload(request: &HttpRequest, query: &Query, dataset: Option<&str>) -> Result<Actor, Problem> {
+    let role = if query.force { Role::Operate } else { Role::Upload };
+    guard::may_write(request, role, dataset).map(guard::actor)
+}
+
+/// The same for a dataset that is named, and the dataset.
+fn find_allowed(
+    shared: &Shared,
+    request: &HttpRequest,
+    query: &Query,
+    dataset: &str,
+) -> Result<(Actor, Arc<Dataset>), Problem> {
+    let actor = may_upload(request, query, Some(dataset))?;
+    Ok((actor, super::versions::find(shared, dataset)?))
 }
 
 /// The answer where a load cannot begin.

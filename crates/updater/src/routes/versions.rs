@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use dataset::Dataset;
 use serde_json::json;
-use service::Problem;
-use store::{Ending, Entry, State, VersionId};
+use service::{Problem, Role};
+use store::{Actor, Ending, Entry, State, VersionId};
 use tracing::info;
 
 use super::guard;
@@ -25,7 +25,7 @@ pub(super) fn find(shared: &Shared, name: &str) -> Result<Arc<Dataset>, Problem>
 }
 
 /// `GET /datasets`.
-pub(super) async fn datasets(shared: web::Data<Shared>) -> HttpResponse {
+pub(super) async fn datasets(shared: web::Data<Shared>, request: HttpRequest) -> HttpResponse {
     let live = shared.reader.live();
     let shown = |dataset: &Arc<Dataset>| {
         let live = live.iter().find(|live| live.dataset == dataset.name);
@@ -37,14 +37,18 @@ pub(super) async fn datasets(shared: web::Data<Shared>) -> HttpResponse {
             "schema": *dataset.schema,
         })
     };
-    HttpResponse::Ok().json(json!({ "datasets": shared.datasets.iter().map(shown).collect::<Vec<_>>() }))
+    let visible = shared.datasets.iter().filter(|dataset| guard::sees(&request, &dataset.name));
+    let shown: Vec<_> = visible.map(shown).collect();
+    HttpResponse::Ok().json(json!({ "datasets": shown }))
 }
 
 /// `GET /datasets/{dataset}/versions`, newest first.
 pub(super) async fn list(
     shared: web::Data<Shared>,
+    request: HttpRequest,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
+    guard::may_read(&request, &name)?;
     let dataset = find(&shared, &name)?;
     let (store, name) = (shared.store.clone(), dataset.name.clone());
     let read = shared.runtime.spawn(async move { store.versions(&name).await });
@@ -65,11 +69,11 @@ pub(super) async fn activate(
     request: HttpRequest,
     path: web::Path<(String, u32)>,
 ) -> Result<HttpResponse, Problem> {
-    guard::may_write(&shared, &request)?;
-    let if_match = IfMatch::from_headers(request.headers())?;
     let (name, version) = path.into_inner();
+    let actor = guard::actor(guard::may_write(&request, Role::Operate, Some(&name))?);
+    let if_match = IfMatch::from_headers(request.headers())?;
     let dataset = find(&shared, &name)?;
-    let (own, definition) = (shared.clone(), dataset.clone());
+    let (own, definition, activating) = (shared.clone(), dataset.clone(), actor.clone());
     // A client that goes away must not leave a swap half told.
     let task = async move {
         let allows = |live: Option<&Entry>| {
@@ -84,13 +88,14 @@ pub(super) async fn activate(
             }
         }
         // Whoever goes back does not want what is on its way.
-        own.loads.cancel(&definition.name).await;
-        let publisher = own.store.publisher(&definition).await?;
+        own.loads.cancel(&definition.name, &activating).await;
+        let mut publisher = own.store.publisher(&definition).await?;
         if !allows(publisher.live()) {
             let live = publisher.live().map(|live| live.version);
             publisher.end(Ending::Told).await?;
             return Ok(Err(live));
         }
+        publisher.activate_for(activating);
         let activated = publisher.activate(version).await;
         if let Err(store::Error::OutcomeUnknown { .. }) = &activated {
             // The ledger says what happened as soon as the database answers.
@@ -101,7 +106,16 @@ pub(super) async fn activate(
     let task = shared.runtime.spawn(shared.loads.tracker().track_future(task));
     let activated = task.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;
     let activated = activated.map_err(|live| live_changed(&dataset.name, live))?;
-    info!(dataset = dataset.name, version, before = activated.before, "version activated");
+    let Actor { token, address, user_agent } = &actor;
+    info!(
+        dataset = dataset.name,
+        version,
+        before = activated.before,
+        token,
+        address,
+        user_agent,
+        "version activated"
+    );
     Ok(HttpResponse::Ok().json(json!({
         "dataset": dataset.name,
         "version": activated.live.version,

@@ -122,7 +122,7 @@ fn a_load_is_cancelled_while_it_receives() {
             (answer.status, &json(&answer)["detail"]),
             (409, &"the load was cancelled, nothing was published".into())
         );
-        assert_eq!(updater.versions(), "1:live ");
+        assert_eq!(updater.versions(), "2:failed 1:live ");
         assert_eq!(delete(&updater, &path(&updater)).status, 200);
         assert_eq!(delete(&updater, "/loads/0").status, 404);
         assert_eq!(updater.put("b,1,\n").status, 200);

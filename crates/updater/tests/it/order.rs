@@ -99,7 +99,7 @@ fn p8_a_rollback_does_not_wait_for_an_upload_and_ends_that_of_its_own_updater() 
         let cancelled = finish(slow);
         assert_eq!(cancelled.status, 409, "{}", cancelled.text());
         assert_eq!(json(&cancelled)["detail"], "the load was cancelled, nothing was published");
-        assert_eq!(first.versions(), "2:live 1:kept ");
+        assert_eq!(first.versions(), "3:failed 2:live 1:kept ");
     }
 }
 
@@ -206,7 +206,7 @@ fn p8_a_load_that_counts_the_live_rows_can_be_cancelled() {
     assert_eq!(counting.status, 409);
     holder.join().unwrap().unwrap();
     assert_eq!(activate(&updater, 1).status, 200);
-    assert_eq!(updater.versions(), "2:withdrawn 1:live ");
+    assert_eq!(updater.versions(), "3:failed 2:withdrawn 1:live ");
 }
 
 #[test]
