@@ -30,7 +30,7 @@ pub struct Servers {
     /// The dataset.
     #[arg(long, global = true, value_name = "NAME", default_value = "promotions")]
     pub dataset: String,
-    /// A file with the token that the updater wants for writes.
+    /// A file with the token that the servers ask for.
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// A PEM file with the certificates of the authorities to trust for https, in place of Mozilla's.

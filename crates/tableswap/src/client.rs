@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use ureq::http::{Response, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, SendBody};
+use ureq::{Agent, RequestBuilder, SendBody};
 
 use crate::Error;
 use crate::arguments::Servers;
@@ -98,29 +98,28 @@ impl<'a> Client<'a> {
         listed.is_ok_and(|listed| listed["datasets"].is_array())
     }
 
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
     pub(crate) fn get(&self, url: &str) -> Result<Answer, Error> {
-        answer(url, self.agent.get(url).call())
+        answer(url, self.authorized(self.agent.get(url)).call())
     }
 
     pub(crate) fn post(&self, url: &str, body: &Json) -> Result<Answer, Error> {
-        let request = self.agent.post(url).header("content-type", "application/json");
-        let request = self
-            .token
-            .iter()
-            .fold(request, |it, token| it.header("authorization", format!("Bearer {token}")));
+        let request = self.authorized(self.agent.post(url)).header("content-type", "application/json");
         answer(url, request.send(body.to_string()))
     }
 
     /// Uploads a file; the answer comes as soon as it has come whole.
     pub(crate) fn put(&self, url: &str, upload: Upload<'_>) -> Result<Answer, Error> {
         let Upload { source, bytes, body } = upload;
-        let request = self.agent.put(url).header("content-type", "application/octet-stream");
+        let request = self.authorized(self.agent.put(url)).header("content-type", "application/octet-stream");
         let request = request.header("prefer", "respond-async");
         let request = bytes.iter().fold(request, |it, bytes| it.header("content-length", bytes.to_string()));
-        let request = self
-            .token
-            .iter()
-            .fold(request, |it, token| it.header("authorization", format!("Bearer {token}")));
         // A name that no header can hold is only a name.
         let source: String = source.chars().filter(|char| char.is_ascii_graphic() || *char == ' ').collect();
         answer(url, request.header("x-source", source).send(SendBody::from_reader(body)))
@@ -129,7 +128,7 @@ impl<'a> Client<'a> {
     /// The events of a load that come after the event `seen`, as they are written.
     pub(crate) fn events(&self, load: &str, seen: u64) -> Result<Events, Error> {
         let url = format!("{}/loads/{load}/events", self.servers.updater.trim_end_matches('/'));
-        let request = self.agent.get(&url).header("last-event-id", seen.to_string());
+        let request = self.authorized(self.agent.get(&url)).header("last-event-id", seen.to_string());
         // They never end where the updater hangs, so they are asked for anew now and then.
         let request =
             request.config().timeout_recv_response(Some(EVENTS)).timeout_recv_body(Some(EVENTS)).build();

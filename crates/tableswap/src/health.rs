@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use service::Environment;
+use service::{Environment, Scheme};
 
 use crate::Error;
 use crate::output::say;
@@ -12,12 +12,12 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     let updater: updater::Settings = environment.section("UPDATER")?;
     let api: api::Settings = environment.section("API")?;
     let servers = [
-        ("updater", updater.listen, updater.tls_certificate_path.is_some()),
-        ("api", api.listen, api.tls_certificate_path.is_some()),
+        ("updater", updater.listen, Scheme::of(updater.tls_paths())),
+        ("api", api.listen, Scheme::of(api.tls_paths())),
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Error::Start)?;
-    for (name, listen, is_tls) in servers {
-        if let Err(error) = runtime.block_on(service::probe(listen, is_tls)) {
+    for (name, listen, scheme) in servers {
+        if let Err(error) = runtime.block_on(service::probe(listen, scheme)) {
             say(format!("{name}: {error}"))?;
             return Ok(ExitCode::FAILURE);
         }

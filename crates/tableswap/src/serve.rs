@@ -19,14 +19,15 @@ pub(crate) fn run(serve: &Serve) -> Result<ExitCode, Error> {
 
 async fn run_both(serve: &Serve) -> Result<ExitCode, Error> {
     let environment = Environment::from_process()?;
-    let traces = telemetry::init(&environment, "tableswap")?;
+    let telemetry = telemetry::init(&environment, "tableswap")?;
+    let traces = telemetry.traces.clone();
     let metrics = store::Metrics::new()?;
     let store = Store::open(&environment.section("STORE")?, &metrics)?;
     let settings: updater::Settings = environment.section("UPDATER")?;
     let kept_out = kept_out(&settings);
     let updater_tls = settings.tls_certificate_path.is_some();
     let registry = || {
-        let registry = service::registry()?;
+        let registry = telemetry.registry()?;
         metrics.register(&registry)?;
         Ok::<_, store::MetricsError>(registry)
     };
@@ -112,7 +113,7 @@ async fn load_first(
 
 /// Who may load the first file, if not this process.
 fn kept_out(updater: &updater::Settings) -> Option<&'static str> {
-    if updater.token.is_some() {
+    if updater.has_tokens() {
         return Some("whoever has the token");
     }
     // Only who knows the certificate's name and its authority can tell that this is the updater.

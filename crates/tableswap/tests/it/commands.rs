@@ -170,9 +170,10 @@ fn a_dataset_is_loaded_looked_up_and_rolled_back_on_both_stores() {
 #[test]
 fn a_load_brings_its_token_and_is_told_when_it_is_missing() {
     let site = Site::new(Backend::Embedded);
-    let _updater = site.updater_with(&[("TABLESWAP_UPDATER_TOKEN", "s3cret")]);
+    let _updater = site.updater_with(&[("TABLESWAP_UPDATER_TOKEN", "s3cret-of-16-or-more")]);
     // Larger than any buffer on the way, so that the answer comes while the file is still being sent.
-    let (file, token) = (site.file("1.csv", promotions_csv(100_000, 1)), site.file("token", "s3cret\n"));
+    let (file, token) =
+        (site.file("1.csv", promotions_csv(100_000, 1)), site.file("token", "s3cret-of-16-or-more\n"));
     let refused = printed(&site.command(&["load", &file]));
     assert!(
         refused.contains("--token-file names the file that holds it") && refused.ends_with("exit 1"),

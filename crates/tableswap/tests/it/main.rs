@@ -6,6 +6,7 @@ mod crashes;
 mod freshness;
 mod harness;
 mod messages;
+mod named;
 mod quick_start;
 mod readers;
 mod readme;

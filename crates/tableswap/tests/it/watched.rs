@@ -128,8 +128,11 @@ fn every_query_of_dashboard_and_alerts_finds_something_and_all_is_quiet() {
     let prometheus = Prometheus::start(&site);
     until(|| updater.log().contains("updater started"));
     until(|| {
-        http::try_request(prometheus.port, b"GET /-/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            .is_ok_and(|answer| answer.status == 200)
+        http::try_request(
+            prometheus.port,
+            b"GET /-/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        )
+        .is_ok_and(|answer| answer.status == 200)
     });
     let trusting = |file: &str| {
         let url = format!("https://127.0.0.1:{}/upload", site.updater_port);
