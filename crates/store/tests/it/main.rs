@@ -11,7 +11,7 @@ mod look_ups;
 mod mariadb;
 mod readers;
 mod replicas;
+mod rights;
 mod row_size;
 mod sessions;
 mod tls;
-mod rights;
