@@ -13,7 +13,7 @@ fn half_sent(updater: &Updater) -> std::net::TcpStream {
     let mut slow = http::connect(updater.port).unwrap();
     let head = http::head("PUT", "/datasets/items", updater.port, &[("content-length", "10")]);
     slow.write_all((head + "a,1,\n").as_bytes()).unwrap();
-    until(|| newest(updater)["bytes"] == 5);
+    until(|| (&newest(updater)["phase"], &newest(updater)["bytes"]) == (&"receiving".into(), &5.into()));
     slow
 }
 
