@@ -98,8 +98,9 @@ fn p10_an_answer_that_its_client_does_not_read_is_given_up() {
     until(|| api.get(&many(0..10)).status == 503);
     until(|| api.get(&many(0..10)).status == 200);
     let mut all = Vec::new();
-    let error = unread.read_to_end(&mut all).unwrap_err();
-    assert!(all.len() < 15_000_000, "the connection was cut off: {error}");
+    // Whether the kernel or the api closed it first, the answer is not whole.
+    let ended = unread.read_to_end(&mut all);
+    assert!(all.len() < 15_000_000, "{ended:?}");
 }
 
 #[test]
