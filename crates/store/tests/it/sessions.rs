@@ -28,7 +28,7 @@ async fn works_with(settings: &[&str], prepare: &str) -> store::Result<String> {
     let mut keys: Vec<String> = (0..100).map(|number| format!("x{number}")).collect();
     keys.push(KEY.to_owned());
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let many = reader.look_up("items", &keys).await?.unwrap();
+    let many = reader.look_up("items", &keys, &crate::fixture::unlimited()).await?.unwrap();
     assert!(many.rows[..100].iter().all(Option::is_none) && many.rows[100].is_some());
     let found = one(&reader, "items", KEY).await?.unwrap().row.unwrap();
     Ok(String::from_utf8(found.into()).unwrap())
