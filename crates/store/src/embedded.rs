@@ -8,7 +8,6 @@ mod block;
 mod catalog;
 mod checksum;
 mod directory;
-mod disk;
 mod file_system;
 mod index;
 mod pages;

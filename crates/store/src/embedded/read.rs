@@ -18,7 +18,6 @@ use tokio::runtime::Handle;
 use tracing::{error, info};
 
 use super::catalog::{self, Catalog};
-use super::disk::Disk;
 use super::snapshot::{self, Snapshot, Snapshots};
 use super::warm::{Task, Warmer};
 use crate::error::chain;
@@ -46,8 +45,7 @@ pub struct Reader {
     polled_at: AtomicU64,
     /// Two polls must not overtake each other.
     polling: Mutex<()>,
-    disk: Arc<Disk>,
-    /// Where reads go that may wait for the disk.
+    /// Where lookups of many keys run.
     runtime: Handle,
 }
 
@@ -115,7 +113,6 @@ impl Reader {
             seen: ArcSwap::default(),
             polled_at: AtomicU64::new(0),
             polling: Mutex::default(),
-            disk: Arc::default(),
             runtime: Handle::current(),
         });
         reader.poll();
@@ -309,15 +306,9 @@ impl Reader {
         };
         let found = |row| Some(Found { version: live.live.id(), row });
         let Some(key) = live.live.schema.parse_key(key) else { return Looked::Now(Ok(found(None))) };
-        if self.disk.is_awaited() {
-            let (live, disk, runtime) = (live.clone(), self.disk.clone(), self.runtime.clone());
-            return Looked::Later(Box::pin(async move {
-                let version = live.live.id();
-                let read = move || disk.watch(|| live.get(&key));
-                Ok(Some(Found { version, row: runtime.spawn_blocking(read).await?? }))
-            }));
-        }
-        Looked::Now(self.disk.watch(|| live.get(&key)).map(found))
+        // A row in memory is read in less time than it takes to hand the read to another thread. One that is not stops
+        // this worker until the disk answers: the live version belongs in memory.
+        Looked::Now(live.get(&key).map(found))
     }
 
     pub(crate) async fn look_up(
@@ -330,10 +321,9 @@ impl Reader {
         let (version, schema) = (live.live.id(), live.live.schema.clone());
         let keys: Vec<_> = keys.iter().map(|key| schema.parse_key(key)).collect();
         let (start, count) = (Instant::now(), keys.len());
-        let (disk, bytes) = (self.disk.clone(), bytes.clone());
+        let bytes = bytes.clone();
         // So many keys take a while, even in memory.
-        let read = move || disk.watch(|| live.get_all(&keys, &bytes));
-        let rows = self.runtime.spawn_blocking(read).await??;
+        let rows = self.runtime.spawn_blocking(move || live.get_all(&keys, &bytes)).await??;
         self.metrics.observe(start.elapsed(), count);
         Ok(Some(LookUp { version, rows }))
     }
@@ -430,13 +420,12 @@ thread_local! {
 
 /// Polls again and again, until the reader is gone.
 fn follow(reader: &Weak<Reader>) {
-    let (mut warmer, mut changed) = (Warmer::start(), true);
+    let (warmer, mut changed) = (Warmer::start(), true);
     while let Some(reader) = reader.upgrade() {
         // What went wrong was logged; but after a panic there must be a next poll, too.
         changed |= catch_unwind(AssertUnwindSafe(|| reader.poll())).unwrap_or(true);
-        let now = Instant::now();
-        if changed || (reader.disk.is_awaited() && warmer.is_due(now)) {
-            warmer.read(reader.live_files(), now);
+        if changed {
+            warmer.read(reader.live_files());
             changed = false;
         }
         drop(reader);

@@ -2,16 +2,16 @@
 //!
 //! A version that has just been published is in memory. On a machine that has just started it is not, and where memory
 //! is wanted for something else the kernel takes some of it back. Asked for row by row it would come back in small pages
-//! that stay small, each while a request waits. So a snapshot that fits into memory is read as a whole when it is opened,
-//! and again where reads are seen to wait for the disk. One that does not fit is left alone: what is asked for often
-//! stays in memory, and reading all of it would push that out. What is in memory gets an index, too.
+//! that stay small, each while a request waits. So a snapshot that fits into memory is read as a whole when it is opened.
+//! One that does not fit is left alone: what is asked for often stays in memory, and reading all of it would push that
+//! out. What is in memory gets an index, too.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info};
 
@@ -19,8 +19,6 @@ use super::pages;
 use super::snapshot::Snapshot;
 use crate::Result;
 
-/// After so long it is seen to again that a snapshot is in memory, where reads wait for the disk.
-const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Of the memory that there is snapshots take no more than one part in so many.
 const PART: u64 = 2;
 
@@ -28,7 +26,6 @@ const PART: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Warmer {
     tasks: Sender<Task>,
-    last: Option<Instant>,
 }
 
 /// A snapshot that is to be in memory.
@@ -43,17 +40,11 @@ impl Warmer {
     pub(super) fn start() -> Self {
         let (tasks, to_do) = channel();
         std::thread::spawn(move || work(&to_do));
-        Self { tasks, last: None }
-    }
-
-    /// Whether it is time to have all snapshots read again.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.last.is_none_or(|last| now.duration_since(last) >= AGAIN_AFTER)
+        Self { tasks }
     }
 
     /// Has snapshots read, all that there are: together they have to fit.
-    pub(super) fn read(&mut self, tasks: Vec<Task>, now: Instant) {
-        self.last = Some(now);
+    pub(super) fn read(&self, tasks: Vec<Task>) {
         let bytes = tasks.iter().filter_map(|task| Some(task.path.metadata().ok()?.len())).sum();
         let available = available(Path::new("/")).unwrap_or(0);
         if !fits(bytes, available) {
@@ -136,6 +127,7 @@ fn available(root: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use dataset::{Datasets, RowBatch};
 
