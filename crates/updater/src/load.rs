@@ -30,7 +30,7 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<u32>,
     /// What became of the file.
-    pub(crate) status: Status,
+    pub(crate) status: Outcome,
     /// Rows of the version.
     pub(crate) rows: u64,
     /// Rows of the file that were refused.
@@ -49,28 +49,6 @@ pub(crate) struct Report {
     /// What a dry run found that the file would change.
     #[serde(flatten)]
     pub(crate) changes: Option<Changes>,
-}
-
-/// What became of a file that is fine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Status {
-    /// It is live.
-    Published,
-    /// It is what is live already.
-    Unchanged,
-    /// It was only tried.
-    DryRun,
-}
-
-impl Status {
-    pub(crate) fn outcome(self) -> Outcome {
-        match self {
-            Self::Published => Outcome::Published,
-            Self::Unchanged => Outcome::Unchanged,
-            Self::DryRun => Outcome::DryRun,
-        }
-    }
 }
 
 /// What is known of a file once it was read.
@@ -121,8 +99,8 @@ impl Job {
         let (dataset, trace_id) = (load.dataset.as_str(), load.trace.id());
         match &outcome {
             Ok(report) => {
-                metrics.outcome(dataset, report.status.outcome());
-                let (version, rows, status) = (report.version, report.rows, report.status.outcome().as_str());
+                metrics.outcome(dataset, report.status);
+                let (version, rows, status) = (report.version, report.rows, report.status.as_str());
                 info!(dataset, load = %load.id, version, rows, status, bytes = report.bytes, rejected = report.rejected,
                     duplicates = report.duplicates, seconds = report.seconds, sha256 = report.sha256,
                     source = load.source, forced = load.wish.force, token = load.actor.token,
@@ -277,7 +255,7 @@ impl Job {
             Err(error) => return Err(error.into()),
         }
         let counts = Counts { rows: live.rows, rejected: live.rejected, duplicates: live.duplicates };
-        Ok(Some(self.report(Status::Unchanged, Some(live.version), file, counts)))
+        Ok(Some(self.report(Outcome::Unchanged, Some(live.version), file, counts)))
     }
 
     async fn publish(&self, publisher: Publisher, ingested: Ingested, file: File) -> Result<Report, Failure> {
@@ -316,7 +294,7 @@ impl Job {
             Err(store::Error::Unwanted) => return Err(Failure::Cancelled),
             swapped => swapped?.live.version,
         };
-        Ok(self.report(Status::Published, Some(version), &file, counts))
+        Ok(self.report(Outcome::Published, Some(version), &file, counts))
     }
 
     /// Puts all rows into staging.
@@ -344,7 +322,7 @@ impl Job {
         };
         let changes = self.unless_cancelled(compare(&mut rows, schema, live_rows, &live_schema)).await??;
         let counts = self.guard_merged(&rows.finish().await?, &file)?;
-        let report = self.report(Status::DryRun, None, &file, counts);
+        let report = self.report(Outcome::DryRun, None, &file, counts);
         Ok(Report { changes: Some(changes), ..report })
     }
 
@@ -381,7 +359,7 @@ impl Job {
         })
     }
 
-    fn report(&self, status: Status, version: Option<u32>, file: &File, counts: Counts) -> Report {
+    fn report(&self, status: Outcome, version: Option<u32>, file: &File, counts: Counts) -> Report {
         Report {
             dataset: self.dataset.name.clone(),
             version,
@@ -418,7 +396,7 @@ fn end_trace(load: &Load, outcome: &Result<Report, Failure>) {
     load.trace.say("load", load.id.to_string());
     match outcome {
         Ok(report) => {
-            load.trace.say("outcome", report.status.outcome().as_str());
+            load.trace.say("outcome", report.status.as_str());
             load.trace.say("rows", i64::try_from(report.rows).unwrap_or(i64::MAX));
             report.version.into_iter().for_each(|version| load.trace.say("version", i64::from(version)));
         }

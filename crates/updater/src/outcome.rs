@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// How a load ended, as metrics, events and `/loads/{id}` name it.
+use serde::{Serialize, Serializer};
+
+/// How a load ended, as metrics, answers, events and `/loads/{id}` name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Published,
@@ -69,5 +71,25 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_exactly_these_outcomes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let (_, list) = readme.split_once("The `outcome` of a load is one of ").unwrap();
+        let listed: Vec<_> = list.split_once('.').unwrap().0.split('`').skip(1).step_by(2).collect();
+        assert_eq!(listed, Outcome::ALL.map(Outcome::as_str));
     }
 }

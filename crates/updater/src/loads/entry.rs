@@ -221,7 +221,7 @@ impl Load {
     /// Enters what became of it.
     pub(crate) fn end(&self, outcome: &Result<Report, Failure>) {
         let (word, answer) = match outcome {
-            Ok(report) => (report.status.outcome(), json!(report)),
+            Ok(report) => (report.status, json!(report)),
             Err(failure) => (failure.outcome(), failure.problem(self).to_json()),
         };
         self.state().ended = Some((self.elapsed(), word, answer));
