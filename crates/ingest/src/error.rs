@@ -113,6 +113,14 @@ pub enum Error {
         /// The line on which its record starts.
         line: u64,
     },
+    /// The CSV reader refused a record, and not because its source failed.
+    #[error("line {line}: the record cannot be read: {why}")]
+    UnreadableRecord {
+        /// The line on which the record starts.
+        line: u64,
+        /// What the CSV reader says.
+        why: String,
+    },
     /// The disk on which rows are sorted and rejects are kept failed.
     #[error("the work directory failed")]
     Work(#[source] io::Error),
@@ -149,6 +157,7 @@ impl Error {
             Self::WrongEncoding { .. } => "wrong-encoding",
             Self::MixedEncodings { .. } => "mixed-encodings",
             Self::CarriageReturns => "carriage-returns",
+            Self::UnreadableRecord { .. } => "unreadable-record",
             Self::Work(_) => "work-directory",
             Self::NoRoom { .. } => "no-space",
             Self::Unwanted => "unwanted",

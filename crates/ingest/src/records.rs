@@ -90,8 +90,9 @@ impl<R: AsyncRead + Unpin + Send> Records<R> {
     }
 
     fn error(&self, error: csv_async::Error) -> Error {
-        let ErrorKind::Io(error) = error.into_kind() else { return Error::Panicked };
-        match Error::of_reader(error, self.line) {
+        let (line, why) = (self.line, error.to_string());
+        let ErrorKind::Io(error) = error.into_kind() else { return Error::UnreadableRecord { line, why } };
+        match Error::of_reader(error, line) {
             // Without LF the whole file is one record.
             Error::RecordTooLong { .. } if self.csv.get_ref().quotes.has_only_cr() => Error::CarriageReturns,
             error => error,
@@ -144,5 +145,23 @@ impl<R> Guarded<R> {
         }
         self.record_bytes += count;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_of_the_csv_reader_is_one_of_the_record_and_not_a_panic() {
+        // Our own reader takes any number of fields.
+        let mut strict = AsyncReaderBuilder::new().has_headers(false).create_reader(&b"a,b\nc\n"[..]);
+        let mut record = ByteRecord::new();
+        assert!(strict.read_byte_record(&mut record).await.unwrap());
+        let error = strict.read_byte_record(&mut record).await.unwrap_err();
+        let records = Records::new(&b""[..], b',', &Limits::default());
+        let error = records.error(error);
+        assert_eq!((error.code(), error.is_of_the_file()), ("unreadable-record", true));
+        assert!(error.to_string().starts_with("line 1: the record cannot be read: CSV error"), "{error}");
     }
 }

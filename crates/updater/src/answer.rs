@@ -71,7 +71,8 @@ fn ingest_problem(error: &Ingest, load: &Load) -> Problem {
         | Ingest::WrongSeparator { .. }
         | Ingest::WrongEncoding { .. }
         | Ingest::MixedEncodings { .. }
-        | Ingest::CarriageReturns => Problem::refused(error.code(), text),
+        | Ingest::CarriageReturns
+        | Ingest::UnreadableRecord { .. } => Problem::refused(error.code(), text),
         Ingest::NoRoom { .. } => Problem::no_space(text),
         Ingest::Work(_) if error.is_no_space() => Problem::no_space("the work directory has no space left"),
         Ingest::Work(_) | Ingest::Unwanted | Ingest::Panicked => Problem::internal(text),
