@@ -5,7 +5,9 @@
 //! that happens to be called `tableswap-api` is no setting and is passed over.
 
 mod error;
+mod fields;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -82,16 +84,18 @@ impl Environment {
     pub fn section<T: DeserializeOwned>(&self, section: &str) -> Result<T, SettingsError> {
         let prefix = format!("{PREFIX}{section}_");
         let of_section = || self.0.iter().filter(|(name, _)| name.starts_with(&prefix));
-        let read = |name: &str, given: &Given| (name[prefix.len()..].to_owned(), given.value.clone());
-        let all = envy::from_iter(of_section().map(|(name, given)| read(name, given)));
-        all.map_err(|error| {
-            // The error may not say whose it is; but every setting has a default, so each can be tried alone.
-            let alone = |name, given| envy::from_iter::<_, T>([read(name, given)]).err();
-            let culprit = of_section().find_map(|(name, given)| Some((name, given, alone(name, given)?)));
-            culprit.map_or_else(
-                || SettingsError::Malformed { name: format!("{prefix}*"), why: error.to_string() },
-                |(name, given, error)| SettingsError::explain(&prefix, name, given, &error),
-            )
+        let field = |name: &str| name[prefix.len()..].to_lowercase();
+        let fields = fields::names::<T>();
+        if let Some((name, _)) = of_section().find(|(name, _)| !fields.contains(&field(name).as_str())) {
+            return Err(SettingsError::unknown(name, &prefix, fields));
+        }
+        // envy takes a setting only after it has read the one before, so an error is about the last that it took.
+        let last = Cell::new(None);
+        let taken = of_section().inspect(|setting| last.set(Some(*setting)));
+        let read = envy::from_iter(taken.map(|(name, given)| (field(name), given.value.clone())));
+        read.map_err(|error| match last.get() {
+            Some((name, given)) => SettingsError::malformed(name, &field(name), given, &error),
+            None => SettingsError::Malformed { name: format!("{prefix}*"), why: error.to_string() },
         })
     }
 }

@@ -56,35 +56,31 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
-    /// What envy says of a section that was read with this one setting in it.
-    pub(super) fn explain(prefix: &str, name: &str, given: &Given, error: &envy::Error) -> Self {
-        let (name, text) = (name.to_owned(), error.to_string());
-        // "unknown field `x`, expected one of `a`, `b`"
-        if let Some((_, known)) = text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-            let full = |field: &str| format!("{prefix}{}", field.to_uppercase());
-            let known = known.split('`').skip(1).step_by(2).map(full).collect::<Vec<_>>().join(", ");
-            return Self::Unknown { name, known };
-        }
-        let why = why(&name, given, &text);
-        Self::Malformed { name, why }
+    /// A setting that is none of these fields.
+    pub(super) fn unknown(name: &str, prefix: &str, fields: &[&str]) -> Self {
+        let full: Vec<_> = fields.iter().map(|field| format!("{prefix}{}", field.to_uppercase())).collect();
+        Self::Unknown { name: name.to_owned(), known: full.join(", ") }
     }
-}
 
-/// What is wrong with a value, what was expected, and the value, as far as it may be shown.
-fn why(name: &str, given: &Given, text: &str) -> String {
-    let is_secret = given.from_file || SECRET_NAMES.iter().any(|secret| name.contains(secret));
-    let shown = if is_secret { "***".into() } else { cut(&given.value) };
-    // envy: "... while parsing value 'x' provided by X".
-    let why = text.split(" while parsing value '").next().unwrap_or(text);
-    // serde: "unknown variant `x`", "invalid value: string "x"".
-    let quoted =
-        [('`', '`'), ('"', '"'), ('\'', '\'')].map(|(open, close)| format!("{open}{}{close}", given.value));
-    if let Some(quoted) = quoted.iter().find(|quoted| why.contains(*quoted)) {
-        return why.replace(quoted, &format!("`{shown}`"));
+    /// What envy says of a setting: what is wrong, what was expected, and the value, as far as it may be shown.
+    pub(super) fn malformed(name: &str, field: &str, given: &Given, error: &envy::Error) -> Self {
+        let (name, text) = (name.to_owned(), error.to_string());
+        let is_secret = given.from_file || SECRET_NAMES.iter().any(|secret| name.contains(secret));
+        let shown = if is_secret { "***".into() } else { cut(&given.value) };
+        // envy repeats what it was given.
+        let suffix = format!(" while parsing value '{}' provided by {field}", given.value);
+        let why = text.strip_suffix(&suffix).unwrap_or(&text);
+        // So do serde ("unknown variant `x`", "invalid value: string "x"") and some parsers.
+        let quoted = [('`', '`'), ('"', '"'), ('\'', '\'')]
+            .map(|(open, close)| format!("{open}{}{close}", given.value));
+        if let Some(quoted) = quoted.iter().find(|quoted| why.contains(*quoted)) {
+            let why = why.replace(quoted, &format!("`{shown}`"));
+            return Self::Malformed { name, why };
+        }
+        let expected = expected(why).map(|expected| format!(", expected {expected}")).unwrap_or_default();
+        let got = if is_secret { String::new() } else { format!(", got `{shown}`") };
+        Self::Malformed { name, why: format!("{why}{expected}{got}") }
     }
-    let expected = expected(why).map(|expected| format!(", expected {expected}")).unwrap_or_default();
-    let got = if is_secret { String::new() } else { format!(", got `{shown}`") };
-    format!("{why}{expected}{got}")
 }
 
 /// What the parsers of the standard library leave out.
