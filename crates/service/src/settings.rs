@@ -27,6 +27,7 @@ const SECTIONS: [&str; 5] = ["STORE", "API", "UPDATER", "LOG", "TRACES"];
 const NAME_A_FILE: [&str; 1] = ["_TOKENS_FILE"];
 
 /// Whether the program was started to ask its server for its health, and not to serve.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the command line without clap")]
 pub fn is_probe() -> bool {
     std::env::args().nth(1).is_some_and(|argument| argument == "health")
 }
@@ -43,6 +44,7 @@ struct Given {
 
 impl Environment {
     /// Reads the variables of this process.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn from_process() -> Result<Self, SettingsError> {
         let mut variables = Vec::new();
         for (name, value) in std::env::vars_os() {

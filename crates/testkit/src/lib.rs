@@ -12,6 +12,7 @@
 //! all of them.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test kit fails its test by panicking")]
 #![expect(clippy::missing_panics_doc, reason = "everything here panics when the test cannot go on")]
+#![expect(clippy::disallowed_methods, reason = "tests find programs and how long to run in the environment")]
 
 mod fuzz;
 pub mod http;

@@ -26,6 +26,7 @@ impl Options {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever runs it chooses rounds and seed")]
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))

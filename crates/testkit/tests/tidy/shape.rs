@@ -1,7 +1,6 @@
 //! What the style asks of every Rust file.
 
-use super::source::Source;
-use super::tree::Text;
+use super::tree::{Text, words};
 
 const FILE_LINES_MAX: usize = 500;
 const MAIN_LINES_MAX: usize = 30;
@@ -20,122 +19,69 @@ pub(crate) fn first_line(file: &Text) -> Vec<String> {
 pub(crate) fn length(file: &Text) -> Vec<String> {
     let lines = file.text.lines().count();
     let max = if file.path.ends_with("/src/main.rs") { MAIN_LINES_MAX } else { FILE_LINES_MAX };
-    if lines > max {
-        vec![file.finding(lines, &format!("{lines} lines, more than {max}"))]
-    } else {
-        Vec::new()
-    }
+    let is_too_long = lines > max;
+    is_too_long.then(|| file.finding(lines, &format!("{lines} lines, more than {max}"))).into_iter().collect()
 }
 
 /// `mod.rs`, and crates and modules, in files or inline, with empty names.
 pub(crate) fn names(file: &Text) -> Vec<String> {
-    let mut findings = Vec::new();
-    if file.path.ends_with("/mod.rs") {
-        findings.push(file.finding(1, "mod.rs: name the file as the module"));
-    }
-    let mut parts = file.path.trim_end_matches(".rs").split('/');
-    if let Some(part) = parts.find(|part| EMPTY_NAMES.contains(part)) {
-        findings.push(file.finding(1, &format!("the name `{part}` says nothing")));
-    }
-    let is_empty_module = |line: &String| {
-        let words: Vec<&str> = super::source::words(line).collect();
-        words.windows(2).any(|pair| pair[0] == "mod" && EMPTY_NAMES.contains(&pair[1]))
-    };
-    let lines = Source::parse(file).lines_where(is_empty_module);
-    findings.extend(lines.into_iter().map(|line| file.finding(line, "the module's name says nothing")));
-    findings
-}
-
-/// Ignored tests, `allow` instead of `expect`, and `expect` without a reason.
-pub(crate) fn attributes(file: &Text) -> Vec<String> {
-    let code = Source::parse(file).code.join("\n");
-    let mut findings = Vec::new();
-    for (at, attribute) in all_attributes(&code) {
-        let line = code[..at].matches('\n').count() + 1;
-        let words: Vec<&str> = super::source::words(attribute).collect();
-        // In `cfg_attr` the attribute itself comes behind the condition.
-        let has = |name: &str| {
-            words.first() == Some(&name) || (words.first() == Some(&"cfg_attr") && words.contains(&name))
-        };
-        if has("ignore") {
-            findings.push(file.finding(line, "an ignored test"));
-        }
-        if has("allow") {
-            findings.push(file.finding(line, "`allow`: use `expect` with a reason"));
-        }
-        if has("expect") && !words.contains(&"reason") {
-            findings.push(file.finding(line, "`expect` without a reason"));
-        }
-    }
-    findings
-}
-
-/// Each attribute's place in the code and what stands between its brackets.
-fn all_attributes(code: &str) -> impl Iterator<Item = (usize, &str)> {
-    let starts = code.match_indices('#').filter_map(|(at, _)| {
-        let open = code[at + 1..].trim_start_matches('!').strip_prefix('[')?;
-        Some((at, open))
+    let mut path = file.path.trim_end_matches(".rs").split('/');
+    let of_path = path.find(|part| *part == "mod" || EMPTY_NAMES.contains(part));
+    let inline = file.code().filter_map(|(at, line)| {
+        let mut words = words(line).skip_while(|word| matches!(*word, "pub" | "crate"));
+        let name = words.next().filter(|word| *word == "mod").and_then(|_| words.next())?;
+        EMPTY_NAMES.contains(&name).then_some((at, name))
     });
-    starts.map(|(at, open)| {
-        let mut depth = 1;
-        let end = open.find(|char| {
-            depth += i32::from(char == '[') - i32::from(char == ']');
-            depth == 0
-        });
-        (at, &open[..end.unwrap_or(open.len())])
-    })
+    let found = of_path.map(|name| (1, name)).into_iter().chain(inline);
+    found.map(|(at, name)| file.finding(at, &format!("the name `{name}` says nothing"))).collect()
+}
+
+/// Tests that are ignored.
+pub(crate) fn ignored(file: &Text) -> Vec<String> {
+    let is_ignored = |line: &str| line.starts_with("#[") && words(line).any(|word| word == "ignore");
+    let lines = file.code().filter(|(_, line)| is_ignored(line.trim_start()));
+    lines.map(|(at, _)| file.finding(at, "an ignored test")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> Text {
-        Text::new(path, text)
+    fn found(rule: fn(&Text) -> Vec<String>, path: &str, text: &str) -> usize {
+        rule(&Text::new(path, text)).len()
     }
 
     #[test]
     fn a_file_that_does_not_say_what_it_is_is_found() {
-        assert_eq!(
-            first_line(&file("crates/a/src/b.rs", "use x;\n")),
-            ["crates/a/src/b.rs:1: the first line is not `//!`"]
-        );
-        assert_eq!(first_line(&file("crates/a/src/b.rs", "")).len(), 1);
-        assert!(first_line(&file("crates/a/src/b.rs", "//! B.\n")).is_empty());
+        let counts = ["use x;\n", "", "//! B.\n"].map(|text| found(first_line, "crates/a/src/b.rs", text));
+        assert_eq!(counts, [1, 1, 0]);
     }
 
     #[test]
     fn a_file_that_is_too_long_is_found() {
-        assert!(length(&file("crates/a/src/b.rs", &"\n".repeat(500))).is_empty());
-        let found = length(&file("crates/a/src/b.rs", &"\n".repeat(501)));
-        assert_eq!(found, ["crates/a/src/b.rs:501: 501 lines, more than 500"]);
-        assert_eq!(length(&file("crates/a/src/main.rs", &"\n".repeat(31))).len(), 1);
-        assert!(length(&file("crates/a/tests/it/main.rs", &"\n".repeat(31))).is_empty());
+        for (path, max) in
+            [("crates/a/src/b.rs", 500), ("crates/a/src/main.rs", 30), ("crates/a/tests/it/main.rs", 500)]
+        {
+            assert_eq!(
+                [max, max + 1].map(|lines| found(length, path, &"\n".repeat(lines))),
+                [0, 1],
+                "{path}"
+            );
+        }
     }
 
     #[test]
     fn a_name_that_says_nothing_is_found() {
-        for path in [
-            "crates/a/src/mod.rs",
-            "crates/a/src/util.rs",
-            "crates/common/src/lib.rs",
-            "crates/a/src/helpers/b.rs",
-        ] {
-            assert_eq!(names(&file(path, "")).len(), 1, "{path}");
+        for path in ["crates/a/src/mod.rs", "crates/common/src/lib.rs", "crates/a/src/helpers/b.rs"] {
+            assert_eq!(found(names, path, ""), 1, "{path}");
         }
         let inline = "//! mod util\npub(crate) mod manager {\n    mod process_manager;\n}\n";
-        assert_eq!(
-            names(&file("crates/a/src/b.rs", inline)),
-            ["crates/a/src/b.rs:2: the module's name says nothing"]
-        );
+        assert_eq!(found(names, "crates/a/src/b.rs", inline), 1);
     }
 
     #[test]
-    fn an_ignored_test_and_a_silenced_lint_are_found() {
-        let text = "#![allow(dead_code)]\n#[test]\n#[ignore = \"slow\"]\nfn a() { x.expect(\"#[allow(b)]\") }\n\
-            #[cfg_attr(unix, allow(c))]\n#[expect(\n    d,\n)]\n#[expect(e, reason = \"f\")]\n// #[ignore]\n";
-        let found = attributes(&file("a.rs", text));
-        let lines: Vec<&str> = found.iter().filter_map(|finding| finding.split(':').nth(1)).collect();
-        assert_eq!(lines, ["1", "3", "5", "6"], "{found:?}");
+    fn an_ignored_test_is_found() {
+        let text = "#[ignore = \"slow\"]\n    #[cfg_attr(unix, ignore)]\n// #[ignore]\nlet ignore = 1;\n";
+        assert_eq!(found(ignored, "a.rs", text), 2);
     }
 }
