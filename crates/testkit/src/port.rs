@@ -1,46 +1,61 @@
-//! Free ports of the loopback interface.
+//! Ports of the loopback interface that only the server gets for which they were taken.
+//!
+//! A server that restarts, or that others are told of before it starts, needs a port that is known beforehand. A port
+//! that was merely looked up could be gone before the server binds it. So the port stays bound until the test process
+//! ends, by a socket that does not listen: the kernel then gives it to no other socket that asks for any port, and to no
+//! outgoing connection. A server may bind it all the same, because both sides set `SO_REUSEADDR`.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::net::TcpListener;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
-/// Where ports are looked for: below those that the kernel gives to outgoing connections (32768 and up), which
-/// would otherwise now and then take a port between the look and the bind, or while a server restarts.
-const FIRST: u16 = 20_000;
-const COUNT: u16 = 10_000;
+use rustix::io::Result;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
-/// Begins at random, so that test processes that run side by side look at different ports, and only grows, so
-/// that one process does not hand out the same port twice.
-static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
-    let random = RandomState::new().hash_one(std::process::id()) % u64::from(COUNT);
-    AtomicU16::new(u16::try_from(random).unwrap_or_default())
-});
+/// They are closed with the process.
+static RESERVED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
-/// A port of 127.0.0.1 that nobody listens on at this moment.
+/// A port of 127.0.0.1 on which nobody listens, reserved until this process ends.
 pub fn free_port() -> u16 {
-    (0..COUNT)
-        .map(|_| FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("no free port between 20000 and 29999")
+    let (socket, port) = reserve().expect("no free port");
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    port
+}
+
+fn reserve() -> Result<(OwnedFd, u16)> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+    let address = SocketAddrV4::try_from(getsockname(&socket)?)?;
+    Ok((socket, address.port()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
 
     #[test]
-    fn a_free_port_can_be_bound_and_is_handed_out_once() {
-        let (one, other) = (free_port(), free_port());
-        assert_ne!(one, other);
-        assert!(TcpListener::bind(("127.0.0.1", one)).is_ok());
+    fn a_server_can_bind_a_free_port_again_and_again_and_nobody_else_can() {
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
+        for _ in 0..2 {
+            assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            let other =
+                socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            assert_eq!(bind(&other, &address).unwrap_err(), rustix::io::Errno::ADDRINUSE);
+            // The standard library's listeners set `SO_REUSEADDR`.
+            let server = TcpListener::bind(address).unwrap();
+            TcpStream::connect(address).unwrap();
+            drop(server);
+        }
     }
 
     #[test]
-    fn a_port_in_use_is_passed_over() {
-        let taken = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
-        let taken = taken.local_addr().unwrap().port();
-        assert!((0..COUNT).map(|_| free_port()).all(|port| port != taken));
+    fn no_port_is_handed_out_twice() {
+        let ports: BTreeSet<_> = (0..500).map(|_| free_port()).collect();
+        assert_eq!(ports.len(), 500);
     }
 }
