@@ -3,7 +3,7 @@
 //! - [`MariaDb`] is a private database server, [`Replication`] one with replicas, [`FaultProxy`] a bad network in
 //!   front of any, [`StatementProxy`] one that fails at a chosen statement;
 //! - [`Server`] runs a built binary of ours, [`http`] talks to it in ways that ordinary clients refuse;
-//! - [`fuzz`] mutates bytes for what reads them;
+//! - [`fuzz()`] mutates bytes for what reads them;
 //! - [`rows`] makes CSV files, and says independently of our own code what the api has to answer for them.
 //!
 //! Every process that is started here, and every directory, ends with the test process however that ends. A
