@@ -91,7 +91,11 @@ pub enum Error {
     /// Whoever wanted the version does not want it any more.
     #[error("the version is not wanted any more")]
     Unwanted,
-    /// The store is set up in a way that cannot work; the text says how to mend it.
+    /// Something stands where the dataset's data has to be, or the data is not what it was. The text says what, and names
+    /// nothing that a client must not know.
+    #[error("{0}")]
+    InTheWay(String),
+    /// The store is set up in a way that cannot work; the text says how to mend it. It may name paths and versions.
     #[error("{0}")]
     Setup(String),
     /// What is stored is not what this program wrote.

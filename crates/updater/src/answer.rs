@@ -99,7 +99,9 @@ pub(crate) fn store_problem(error: &Store) -> Problem {
         Store::NoSpace(_) => Problem::no_space(text),
         // Paths and versions of programs are for the log.
         Store::Setup(_) => Problem::unavailable("the store is not set up as it must be; the log says why"),
-        Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Refused { .. } => Problem::unavailable(text),
+        Store::Unavailable(_) | Store::SwapTimeout(_) | Store::Refused { .. } | Store::InTheWay(_) => {
+            Problem::unavailable(text)
+        }
         Store::Damaged { version, .. } => Problem::conflict_of("damaged", text).with("version", *version),
         // Where and what is for the log.
         Store::Corrupt(_) => Problem::internal("the stored data is damaged"),

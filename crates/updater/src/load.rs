@@ -122,7 +122,8 @@ impl Job {
         if self.load.wish.dry_run {
             return self.try_out(body).await;
         }
-        let reservation = self.unless_cancelled(self.store.reserve(&self.dataset, self.new_load())).await??;
+        // Not cut short by a cancellation: a number that is entered and that nobody gives back would stay there as loading.
+        let reservation = self.store.reserve(&self.dataset, self.new_load()).await?;
         self.load.set_version(reservation.version());
         let ingested = match self.receive(body, reservation.manners()).await {
             Ok(ingested) => ingested,

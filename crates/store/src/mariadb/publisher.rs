@@ -113,7 +113,7 @@ impl Publisher {
         if self.store.watermarks.note(&store, &self.dataset.name, live) {
             return Ok(());
         }
-        Err(Error::Setup(SET_BACK.into()))
+        Err(Error::InTheWay(SET_BACK.into()))
     }
 
     /// Reads the ledger and puts it right by the tables that are there. Returns those that no version needs any more.
@@ -137,7 +137,7 @@ impl Publisher {
     fn refuse_what_is_in_the_way(&self) -> Result<()> {
         let live = self.live.map(|live| live.version).filter(|live| self.ledger.is_taken(*live));
         let Some(live) = live else { return Ok(()) };
-        Err(Error::Setup(format!(
+        Err(Error::InTheWay(format!(
             "the database has a table `{}`, whose name the live version {live} of `{}` needs when it is replaced: \
              rename that table or drop it",
             table::name(&self.dataset.name, live),
@@ -163,7 +163,7 @@ impl Publisher {
         let seen = seen.await;
         let (fits, rows) = conn.done(seen)?;
         if !fits {
-            return Err(Error::Setup(format!(
+            return Err(Error::InTheWay(format!(
                 "the ledger has no entry of the live table `{name}` (version {live}), and the table has not the columns of \
                  the definition: restore tableswap_versions, or give the dataset its former definition"
             )));

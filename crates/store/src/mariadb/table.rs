@@ -114,7 +114,7 @@ pub(super) async fn live(conn: &mut Conn, dataset: &str) -> Result<Option<TableI
     let found = identities(conn, "t.TABLE_NAME = :name", dataset).await?;
     let Some((_, identity)) = found.into_iter().next() else { return Ok(None) };
     identity.map(Some).ok_or_else(|| {
-        Error::Setup(format!(
+        Error::InTheWay(format!(
             "the database has a table `{dataset}` that this service did not make: give it another database"
         ))
     })

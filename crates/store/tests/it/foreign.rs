@@ -40,7 +40,7 @@ async fn p9_a_foreign_table_in_the_way_of_the_swap_is_named_before_rows_are_stag
     fixture.publish(&["a;1;"]).await;
     database(&fixture).execute("CREATE TABLE items__v1 (n INT)");
     let refused = fixture.store.publisher(&fixture.dataset).await.unwrap_err();
-    assert!(matches!(refused, Error::Setup(_)) && refused.to_string().contains("`items__v1`"), "{refused}");
+    assert!(matches!(refused, Error::InTheWay(_)) && refused.to_string().contains("`items__v1`"), "{refused}");
     database(&fixture).execute("DROP TABLE items__v1");
     assert_eq!(fixture.publish(&["a;2;"]).await.live.version, 2);
 }
@@ -120,7 +120,7 @@ async fn p9_an_entry_that_is_gone_is_made_again_from_the_live_table() {
     );
     let refused = fixture.store.publisher(&other).await.unwrap_err();
     assert!(
-        matches!(refused, Error::Setup(_)) && refused.to_string().contains("`items` (version 2)"),
+        matches!(refused, Error::InTheWay(_)) && refused.to_string().contains("`items` (version 2)"),
         "{refused}"
     );
     fixture.publish(&["a;3;", "b;3;"]).await;

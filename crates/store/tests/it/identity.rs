@@ -116,7 +116,7 @@ async fn p2_p7_a_primary_that_was_restored_is_refused_until_it_is_declared_right
     assert_eq!((stock(&site.reader).await, site.reader.current("items")), (None, None));
     // The updater that saw the later swaps refuses, and another one publishes the same numbers with other content.
     let refused = site.publish(17).await.unwrap_err();
-    assert!(matches!(&refused, Error::Setup(why) if why.contains("set back")), "{refused}");
+    assert!(matches!(&refused, Error::InTheWay(why) if why.contains("set back")), "{refused}");
     for number in [22, 33, 44] {
         let other = open(&site.database().url());
         publish(&other, &site.fixture, number).await.unwrap();

@@ -120,12 +120,12 @@ fn p6_a_wish_to_upgrade_does_not_void_the_length() {
 
 #[test]
 fn p10_what_will_be_refused_is_answered_before_a_byte_of_it_is_read() {
-    let token = serde_json::from_value(serde_json::json!("s3cret")).unwrap();
+    let token = serde_json::from_value(serde_json::json!("s3cret-of-16-or-more")).unwrap();
     let updater = Updater::with(Backend::Embedded, ITEMS, |settings| {
         settings.token = Some(token);
         settings.upload_bytes_max = 1 << 20;
     });
-    let auth = ("authorization", "Bearer s3cret");
+    let auth = ("authorization", "Bearer s3cret-of-16-or-more");
     let mut slow = http::connect(updater.port).unwrap();
     let head = http::head("PUT", "/datasets/items", updater.port, &[auth, ("content-length", "1000")]);
     slow.write_all(format!("{head}a,1,\n").as_bytes()).unwrap();
