@@ -20,7 +20,7 @@ run: compiler
 
 # make test -----------------------------------------------------------------------------------------------------------
 
-test: compiler tools check deploy-check
+test: compiler tools check deny deploy-check
 	# A test that hangs fails, and its name is in what was printed.
 	timeout 30m cargo test --workspace
 
@@ -66,8 +66,8 @@ check: compiler lints
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items
 
-# Licences, duplicates and sources of dependencies. The advisories are a repository of their own that has to be fetched:
-# where that fails, the step says so and the others stand.
+# Licences, duplicates and sources of dependencies, as part of make test. The advisories are a repository of their own that
+# has to be fetched, so make advisories is for a machine that reaches it.
 deny: compiler target/tools/deny/bin/cargo-deny
 	target/tools/deny/bin/cargo-deny check licenses bans sources
 
