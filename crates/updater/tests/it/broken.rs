@@ -123,6 +123,7 @@ fn p10_what_will_be_refused_is_answered_before_a_byte_of_it_is_read() {
     let token = serde_json::from_value(serde_json::json!("s3cret-of-16-or-more")).unwrap();
     let updater = Updater::with(Backend::Embedded, ITEMS, |settings| {
         settings.token = Some(token);
+        settings.allow_anonymous_reads = true;
         settings.upload_bytes_max = 1 << 20;
     });
     let auth = ("authorization", "Bearer s3cret-of-16-or-more");
