@@ -40,7 +40,10 @@ async fn p9_a_foreign_table_in_the_way_of_the_swap_is_named_before_rows_are_stag
     fixture.publish(&["a;1;"]).await;
     database(&fixture).execute("CREATE TABLE items__v1 (n INT)");
     let refused = fixture.store.publisher(&fixture.dataset).await.unwrap_err();
-    assert!(matches!(refused, Error::InTheWay(_)) && refused.to_string().contains("`items__v1`"), "{refused}");
+    assert!(
+        matches!(refused, Error::InTheWay(_)) && refused.to_string().contains("`items__v1`"),
+        "{refused}"
+    );
     database(&fixture).execute("DROP TABLE items__v1");
     assert_eq!(fixture.publish(&["a;2;"]).await.live.version, 2);
 }
