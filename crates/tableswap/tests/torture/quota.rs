@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cluster::Backend;
 use crate::findings::Findings;
@@ -66,27 +67,44 @@ fn p2_p7_an_api_with_hardly_any_processor_time_answers_the_new_version() {
         let mut answers = 0;
         let mut unavailable = 0;
         let quota = Quota::of(api.server.id());
-        for _ in 0..options.rounds {
-            let order = bed.order_load();
-            let Order::Load(edition) = &order else { unreachable!() };
-            let edition = edition.number;
-            let answer = updater.carry_out(&order);
-            if status(&answer) != 200 {
-                findings.report("precondition", format!("an upload was refused: {answer:?}"));
-                continue;
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Other clients, so that there is never enough time.
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let _ = api.look_up(&bed.editions, 1);
+                    }
+                });
             }
-            published += 1;
-            match api.look_up(&bed.editions, 0) {
-                Ok((_, found)) if found == edition => answers += 1,
-                Ok(found) => findings.report("P7 an old answer", format!("{found:?}, published {edition}")),
-                Err(why) if why.starts_with("503") => unavailable += 1,
-                Err(why) => findings.report("P1 no answer", why),
+            for _ in 0..options.rounds {
+                let order = bed.order_load();
+                let Order::Load(edition) = &order else { unreachable!() };
+                let answer = updater.carry_out(&order);
+                if status(&answer) != 200 {
+                    findings.report("precondition", format!("an upload was refused: {answer:?}"));
+                    continue;
+                }
+                published += 1;
+                match api.look_up(&bed.editions, 0) {
+                    Ok((_, found)) if found == edition.number => answers += 1,
+                    Ok(found) => {
+                        findings
+                            .report("P7 an old answer", format!("{found:?}, published {}", edition.number));
+                    }
+                    Err(why) if why.starts_with("503") => unavailable += 1,
+                    Err(why) => findings.report("P1 no answer", why),
+                }
             }
-        }
+            stop.store(true, Ordering::Relaxed);
+        });
         if quota.held_up() < 10 || answers == 0 {
             findings.report("precondition", format!("held up {} times", quota.held_up()));
         }
-        let summary = format!("{published} uploads, {answers} answers, {unavailable} unavailable");
+        let held_up = quota.held_up();
+        let summary = format!(
+            "{published} uploads, {answers} answers, {unavailable} unavailable, held up {held_up} times"
+        );
         findings.conclude(&summary, &api.server.log());
     }
 }
