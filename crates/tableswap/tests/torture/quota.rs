@@ -10,7 +10,7 @@ use crate::cluster::Backend;
 use crate::findings::Findings;
 use crate::mounts::Mount;
 use crate::options::Options;
-use crate::testbed::{Order, Testbed, status};
+use crate::testbed::{Order, Running, Testbed, status};
 
 const PERIOD_MICROS: u32 = 100_000;
 const QUOTA_MICROS: u32 = 5_000;
@@ -56,6 +56,12 @@ impl Drop for Quota {
     }
 }
 
+fn keep_busy(api: &Running, bed: &Testbed, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let _ = api.look_up(&bed.editions, 1);
+    }
+}
+
 #[test]
 fn p2_p7_an_api_with_hardly_any_processor_time_answers_the_new_version() {
     for backend in [Backend::Embedded, Backend::Mariadb] {
@@ -71,11 +77,7 @@ fn p2_p7_an_api_with_hardly_any_processor_time_answers_the_new_version() {
         std::thread::scope(|scope| {
             // Other clients, so that there is never enough time.
             for _ in 0..4 {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        let _ = api.look_up(&bed.editions, 1);
-                    }
-                });
+                scope.spawn(|| keep_busy(&api, &bed, &stop));
             }
             for _ in 0..options.rounds {
                 let order = bed.order_load();
