@@ -107,7 +107,7 @@ lints:
 database:
 	@test -x /usr/sbin/mariadbd -a -x /usr/bin/mariadb || $(MAKE) install PACKAGES="mariadb-server-core mariadb-client-core"
 
-tools: database target/tools/usr/bin/promtool
+tools: database target/tools/usr/bin/promtool target/tools/usr/lib/mysql/plugin/disks.so
 	@command -v curl gzip git strace > /dev/null || $(MAKE) install PACKAGES="curl gzip git strace"
 
 # Unpacked and not installed, because the package would start a Prometheus.
@@ -118,6 +118,15 @@ target/tools/usr/bin/promtool:
 	cd target/tools && apt-get download prometheus
 	dpkg-deb --extract target/tools/prometheus_*.deb target/tools
 	rm target/tools/prometheus_*.deb
+
+# The plugin by which MariaDB tells its free space; unpacked, because the package would start a server.
+target/tools/usr/lib/mysql/plugin/disks.so:
+	mkdir -p target/tools
+	rm -f target/tools/mariadb-server_*.deb
+	$(sudo) apt-get update --quiet --quiet
+	cd target/tools && apt-get download mariadb-server
+	dpkg-deb --extract target/tools/mariadb-server_*.deb target/tools
+	rm target/tools/mariadb-server_*.deb
 
 # What checks the objects of Kubernetes.
 target/tools/python/ready: deploy/kubernetes/requirements.txt

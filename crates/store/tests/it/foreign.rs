@@ -200,6 +200,28 @@ async fn p9_a_load_that_will_not_fit_is_refused_before_it_stages_anything() {
     fixture.publish(&["a;2;"]).await;
 }
 
+/// Where `make tools` puts the plugins of the server.
+const PLUGINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/usr/lib/mysql/plugin");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_a_load_that_will_not_fit_on_the_disk_of_the_database_is_refused() {
+    let plugins = format!("--plugin-dir={PLUGINS}");
+    let server =
+        MariaDb::start_with(&[&plugins, "--plugin-load-add=disks", "--plugin-maturity=experimental"]);
+    let fixture = Fixture::on(&server);
+    fixture.publish(&["a;1;"]).await;
+    let stage = async |rows: u64| {
+        let new = NewVersion { rows, ..fixture.new_version() };
+        fixture.store.publisher(&fixture.dataset).await.unwrap().stage(new).await
+    };
+    // A user who may not ask for the disks is not held up.
+    stage(u64::MAX).await.unwrap().abort("a test").await.unwrap();
+    server.execute(&format!("GRANT FILE ON *.* TO {}_writer@'127.0.0.1'", database(&fixture).name()));
+    let refused = stage(u64::MAX).await.unwrap_err();
+    assert!(matches!(&refused, Error::NoSpace(why) if why.to_string().contains("disk")), "{refused:?}");
+    stage(1).await.unwrap().abort("a test").await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_connections_of_others_are_not_killed_after_a_restart_of_the_database() {
     let server = MariaDb::start();
