@@ -218,6 +218,11 @@ impl Node {
         (since > 0).then(|| Duration::from_millis(now_millis().saturating_sub(since)))
     }
 
+    /// When the first poll failed of those that failed since.
+    pub(super) fn failing_since(&self) -> u64 {
+        self.failing_since.load(Ordering::Relaxed)
+    }
+
     /// How far this server is behind the primary, by the last heartbeats that came to both.
     pub(super) fn age(&self) -> Duration {
         let of_primary = self.primary.as_ref().map_or(0, |primary| primary.heartbeat.load(Ordering::Relaxed));

@@ -6,14 +6,16 @@
 
 mod servers;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dataset::KeyBytes;
 use futures_util::future::join_all;
 use mysql_async::SslOpts;
 
+use self::servers::ServedAlone;
 use super::cache::{Cache, Kept};
 use super::connect::Address;
 use super::node::{Failure, Node, Shared, Table};
@@ -37,6 +39,7 @@ pub struct Reader {
     is_each_alone: bool,
     /// For how long replicas answer alone.
     alone_max: Duration,
+    served_alone: Mutex<HashMap<String, ServedAlone>>,
     /// Whose turn it is among replicas.
     turn: AtomicUsize,
 }
@@ -60,6 +63,7 @@ impl Reader {
             metrics: shared.metrics,
             is_each_alone: settings.batch_keys_max == 1,
             alone_max: Duration::from_secs(settings.alone_seconds_max),
+            served_alone: Mutex::default(),
             turn: AtomicUsize::default(),
         })
     }

@@ -292,3 +292,31 @@ async fn p6_rows_are_never_loaded_into_another_server_than_that_of_the_lock() {
         2
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_versions_do_not_go_back_between_replicas_that_answer_alone() {
+    let it = Replicated::start().await;
+    let database = it.fixture.database.as_ref().unwrap();
+    let away = FaultProxy::start(it.servers.primary().port());
+    let replicas = [0, 1].map(|n| database.reader_url_via(it.servers.replica(n).port()));
+    let settings = Settings {
+        url: database.reader_url_via(away.port()).parse().unwrap(),
+        read_urls: replicas.join(",").parse().unwrap(),
+        cache_bytes: 0,
+        timeout_ms: 500,
+        ..Settings::default()
+    };
+    let reader = open_with(&settings).reader();
+    until(|| reader.current("items").is_some()).await;
+    // This api does not see the primary any more, which goes on, and one replica does not follow.
+    away.set(Fault::Refuse);
+    it.servers.stop_applying(0);
+    it.fixture.publish(&["a;2;", "b;2;"]).await;
+    let mut versions = Vec::new();
+    for _ in 0..200 {
+        // Both are asked in turn.
+        versions.push(one(&reader, "items", "a").await.unwrap().unwrap().version.number);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(versions.is_sorted() && versions.ends_with(&[2]), "{versions:?}");
+}

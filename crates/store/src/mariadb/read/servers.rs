@@ -1,7 +1,7 @@
 //! Which server answers a lookup, and what is said of all of them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Reader, Tries};
@@ -25,6 +25,14 @@ enum Knowledge {
     Alone,
     /// The primary has been away for too long.
     AloneTooLong,
+}
+
+/// The last swap that was served of a dataset while the primary was away.
+#[derive(Debug)]
+pub(super) struct ServedAlone {
+    /// When the primary went away: what was served in an earlier absence does not count.
+    since: u64,
+    swap: u64,
 }
 
 /// What comes of one attempt to select a server.
@@ -97,7 +105,7 @@ impl Reader {
                         (known.live.version, known.content) == (table.live.version, table.content)
                     })
                 }),
-                Knowledge::Alone => self.replica(dataset, tries, |table| may_follow(known, table)),
+                Knowledge::Alone => self.replica_alone(dataset, tries, known),
                 Knowledge::AloneTooLong => return Err(Error::Unavailable(ALONE_TOO_LONG.into())),
             };
             if let Some((node, table)) = replica {
@@ -118,6 +126,23 @@ impl Reader {
             (None, Knowledge::Outdated) => Ok(Selection::Outdated),
             (None, _) => Ok(Selection::NoDataset),
         }
+    }
+
+    /// A replica while the primary is away. They may be apart, and versions must not go back from one to the other.
+    fn replica_alone(
+        &self,
+        dataset: &str,
+        tries: &Tries,
+        known: Option<&Arc<Table>>,
+    ) -> Option<(Arc<Node>, Arc<Table>)> {
+        let mut served = self.served_alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = self.primary.failing_since();
+        let floor =
+            served.get(dataset).filter(|served| served.since == since).map_or(0, |served| served.swap);
+        let (node, table) =
+            self.replica(dataset, tries, |table| may_follow(known, table) && table.swap >= floor)?;
+        served.insert(dataset.to_owned(), ServedAlone { since, swap: table.swap });
+        Some((node, table))
     }
 
     /// The live table of the primary, if it can be asked.
