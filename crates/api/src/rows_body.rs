@@ -142,7 +142,7 @@ mod tests {
         }
         assert_eq!(sizes, [30, 100_000, 70, 65_507]);
         assert!(all.is_sorted() && all.len() == 165_607);
-        assert!(budget.begin().hold(400_000).is_ok(), "nothing is held any more");
+        assert!(budget.begin().hold(400_000).is_ok(), "all bytes were given back");
     }
 
     #[actix_web::test]
@@ -153,7 +153,7 @@ mod tests {
         while !body.rest.borrow().was_dropped {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(budget.begin().hold(400_000).is_ok(), "nothing is held any more");
+        assert!(budget.begin().hold(400_000).is_ok(), "all bytes were given back");
         assert!(next(&mut body).await.unwrap().is_err());
     }
 }

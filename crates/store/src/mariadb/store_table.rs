@@ -3,8 +3,6 @@
 //! The store id tells one store from another that has the same datasets. The history id changes when a person declares
 //! that the database was set back and is right as it is: readers then forget which versions they saw before.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -28,7 +26,7 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS tableswap_store (
 pub(super) struct StoreRow {
     pub(super) store_id: String,
     pub(super) history_id: String,
-    /// When an updater last wrote here, in microseconds of that updater's clock.
+    /// When an updater last wrote here, in microseconds of the primary's clock.
     pub(super) heartbeat: u64,
 }
 
@@ -87,13 +85,11 @@ pub(super) async fn write_last_swap(conn: &mut Conn, swap: u64) -> Result<()> {
     Ok(conn.query_drop(update).await?)
 }
 
-/// Writes the time, which replicas get like everything else. The clocks of several updaters may differ: it never goes
-/// back.
+/// Writes the time of the server, which replicas get like everything else. It never goes back, whichever server is the
+/// primary, and the clocks of updaters do not count.
 pub(super) async fn write_heartbeat(conn: &mut Conn) -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    let now = u64::try_from(now).unwrap_or(u64::MAX);
-    let update =
-        format!("UPDATE tableswap_store SET heartbeat = GREATEST(heartbeat + 1, {now}) WHERE only_row = 1");
+    let update = "UPDATE tableswap_store SET heartbeat = \
+        GREATEST(heartbeat + 1, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS UNSIGNED)) WHERE only_row = 1";
     Ok(conn.query_drop(update).await?)
 }
 
