@@ -89,25 +89,13 @@ impl Directory {
         Ok(())
     }
 
-    /// Keeps space back, where there is some.
+    /// Keeps space back: twice the size of the catalog, or at least its size where the disk has no more.
     pub(super) fn fill_reserve(&self) {
         let path = self.path.join(RESERVE);
-        let bytes =
-            self.catalog.as_ref().map_or(0, |catalog| 2 * catalog.len() as u64).max(RESERVE_BYTES_MIN);
-        if path.metadata().is_ok_and(|reserve| reserve.len() >= bytes) {
-            return;
-        }
-        let reserved = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(&path)
-            .and_then(|file| Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?));
-        if reserved.is_err() {
-            // A file system that cannot, or that is full: then a rollback depends on what others leave free.
-            let _ = fs::remove_file(&path);
-        }
+        let catalog_bytes = self.catalog.as_ref().map_or(0, |catalog| catalog.len() as u64);
+        let enough = (2 * catalog_bytes).max(RESERVE_BYTES_MIN);
+        // Where both fail, a rollback depends on what others leave free.
+        let _ = reserve(&path, enough).or_else(|_| reserve(&path, catalog_bytes));
     }
 
     /// Gives the space that was kept back to whoever writes next.
@@ -121,6 +109,19 @@ impl Directory {
         let is_full = || free_bytes(&self.path).is_some_and(|free| free < FREE_BYTES_MIN);
         if is_write && is_full() { Error::NoSpace(error.into()) } else { error }
     }
+}
+
+/// Makes a file of at least that size, which has its blocks. One that cannot grow stays as it is.
+fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = File::options().create(true).truncate(false).write(true).mode(FILE_MODE).open(path)?;
+    let before = file.metadata()?.len();
+    if before >= bytes {
+        return Ok(());
+    }
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).or_else(|error| {
+        file.set_len(before)?;
+        Err(error.into())
+    })
 }
 
 /// Bytes that this process can still write there.
@@ -144,5 +145,21 @@ pub(super) fn create(path: &Path) -> Result<()> {
         Ok(()) => path.parent().map_or(Ok(()), sync_dir),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p8_a_reserve_that_cannot_grow_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(RESERVE);
+        reserve(&path, RESERVE_BYTES_MIN).unwrap();
+        assert!(reserve(&path, i64::MAX as u64).is_err());
+        assert_eq!(path.metadata().unwrap().len(), RESERVE_BYTES_MIN);
+        reserve(&path, 1).unwrap();
+        assert_eq!(path.metadata().unwrap().len(), RESERVE_BYTES_MIN, "it never shrinks");
     }
 }

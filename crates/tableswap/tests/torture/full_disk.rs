@@ -27,7 +27,7 @@ const DISK_BYTES: u64 = 32 << 20;
 const STEP_BYTES: u64 = 16 << 10;
 /// Beside the rows the servers need room for a catalog and for what is under way.
 const BESIDE_BYTES: u64 = 128 << 10;
-/// A file larger than this holds rows, unless it is a catalog, which grows with its history.
+/// A file larger than this holds rows, unless it is the catalog, which grows with its history, or the space reserved for it.
 const ROWS_FILE_BYTES: u64 = 24 << 10;
 /// A load that failed may be cleared away just after its answer.
 const CLEARED_WITHIN: Duration = Duration::from_secs(2);
@@ -242,7 +242,7 @@ fn rows_files(root: &Path) -> Vec<(PathBuf, u64)> {
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 dirs.push(entry.path());
-            } else if metadata.len() > ROWS_FILE_BYTES && !is_catalog(&entry.path()) {
+            } else if metadata.len() > ROWS_FILE_BYTES && !is_kept_beside_rows(&entry.path()) {
                 found.push((entry.path(), metadata.len()));
             }
         }
@@ -250,6 +250,8 @@ fn rows_files(root: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
-fn is_catalog(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().contains("catalog"))
+/// The catalog, and the space that is kept back for it.
+fn is_kept_beside_rows(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name == "reserve" || name.contains("catalog")
 }
