@@ -19,6 +19,15 @@ impl Packing {
             Self::Zstd => "zstd",
         }
     }
+
+    /// Whether a member of such a file can begin with this byte.
+    pub(crate) fn begins_with(self, byte: u8) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Gzip => byte == 0x1f,
+            Self::Zstd => matches!(byte, 0x28 | 0x50..=0x5f),
+        }
+    }
 }
 
 /// The longest mark of a format that is recognised before the file is unpacked.

@@ -24,8 +24,17 @@ async fn gzip_and_zstd_are_seen_from_the_first_bytes() {
 
 #[tokio::test]
 async fn parts_that_were_packed_one_by_one_are_one_file() {
-    let parts = [gzip(&FILE[..10]).await, gzip(&FILE[10..]).await].concat();
-    assert_eq!(Case::new(ITEMS).run(&parts).await.unwrap().json.len(), 3);
+    let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec();
+    for parts in [
+        vec![gzip(&FILE[..10]).await, gzip(b"").await, gzip(&FILE[10..]).await, gzip(b"").await],
+        vec![skippable.clone(), zstd(&FILE[..10]).await, skippable, zstd(&FILE[10..]).await],
+    ] {
+        for chunk_bytes in [1, 7, 1000] {
+            let mut case = Case::new(ITEMS);
+            case.chunk_bytes = chunk_bytes;
+            assert_eq!(case.run(&parts.concat()).await.unwrap().json.len(), 3, "pieces of {chunk_bytes}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -114,10 +123,17 @@ async fn what_follows_the_packed_data_is_named() {
         (&gzip, padding, "zero bytes after the end of the gzip data"),
         (&gzip, &padding[..1], "zero bytes after the end of the gzip data"),
         (&gzip, b"hello, world", "other data after the end of the gzip data"),
+        (&gzip, b"hello\0", "other data after the end of the gzip data"),
+        (&gzip, b"\0\0hello, world", "zero bytes after the end of the gzip data"),
+        (&gzip, b"\x1f\0\0\0", "other data after the end of the gzip data"),
+        (&zstd, b"hello\0", "other data after the end of the zstd data"),
+        (&zstd, b"\0\0hello, world", "zero bytes after the end of the zstd data"),
+        (&zstd, b"\x28\0\0\0", "other data after the end of the zstd data"),
+        (&zstd, &padding[..1], "zero bytes after the end of the zstd data"),
         (&zstd, padding, "zero bytes after the end of the zstd data"),
         (&zstd, b"hello, world", "other data after the end of the zstd data"),
     ] {
-        for chunk_bytes in [1, 7, 1000] {
+        for chunk_bytes in [1, 2, 3, 5, 7, 1000] {
             let mut case = Case::new(ITEMS);
             case.chunk_bytes = chunk_bytes;
             let error = case.ingest(&[packed, behind].concat()).await.unwrap_err();

@@ -72,6 +72,7 @@ impl Case {
         let (header, sha256) = (ingested.header, ingested.sha256.clone());
         let (mut rows, mut json) = (ingested.into_rows(3).await?, Vec::new());
         while let Some(batch) = rows.next().await {
+            assert!(batch.is_sealed() && batch.check().is_ok());
             for (key, rest) in batch.iter() {
                 let (mut row, mut out) = (Vec::new(), Vec::new());
                 self.dataset.schema.read_row(key, rest, &mut row).unwrap();
