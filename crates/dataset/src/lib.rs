@@ -17,7 +17,7 @@ mod timestamp;
 mod value;
 mod zone;
 
-pub use batch::RowBatch;
+pub use batch::{DamagedBatch, RowBatch};
 pub use bytes::{CorruptRow, KeyBytes};
 pub use column::{Column, JsonNumber, Kind};
 pub use decimal::write as write_decimal;

@@ -219,11 +219,12 @@ impl Giver {
 
     /// Hands the batch on, unless the file is refused already; then the rows are only counted.
     fn send(&mut self) -> Result<(), Error> {
-        let batch = mem::replace(&mut self.batch, RowBatch::with_capacity(BATCH_BYTES));
+        let mut batch = mem::replace(&mut self.batch, RowBatch::with_capacity(BATCH_BYTES));
         if self.rejects().count() > self.dataset.guards.max_rejects {
             return if self.sender.is_closed() { Err(Error::Unwanted) } else { Ok(()) };
         }
         self.progress.add_given(batch.len() as u64);
+        batch.seal();
         if batch.is_empty() { Ok(()) } else { self.sender.blocking_send(batch).map_err(|_| Error::Unwanted) }
     }
 }

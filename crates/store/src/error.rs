@@ -148,6 +148,12 @@ impl From<dataset::CorruptRow> for Error {
     }
 }
 
+impl From<dataset::DamagedBatch> for Error {
+    fn from(error: dataset::DamagedBatch) -> Self {
+        Self::Other(error.into())
+    }
+}
+
 impl From<tokio::task::JoinError> for Error {
     fn from(error: tokio::task::JoinError) -> Self {
         Self::Other(error.into())

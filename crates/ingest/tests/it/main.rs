@@ -62,7 +62,10 @@ impl Case {
         let chunks: Vec<_> =
             file.chunks(self.chunk_bytes).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let report = self.work_dir.path().join("rejects.csv");
-        let body = futures_util::stream::iter(chunks);
+        // It panics where it is polled behind its end, as the body of an upload does.
+        let body = Box::pin(futures_util::stream::unfold(chunks.into_iter(), async |mut chunks| {
+            Some((chunks.next()?, chunks))
+        }));
         let outlets = Outlets { report: &report, progress };
         ingest::ingest(body, self.dataset.clone(), &self.limits, outlets).await
     }

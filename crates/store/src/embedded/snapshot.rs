@@ -224,6 +224,7 @@ impl Writer {
 
     /// Appends rows whose keys are above all before them.
     pub(super) fn append(&self, batch: &RowBatch) -> Result<()> {
+        batch.check()?;
         let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         let mut txn = self.env.write_txn()?;
         for (key, rest) in batch.iter() {

@@ -167,6 +167,7 @@ impl Feed {
 
     fn write_lines(&mut self) -> Result<()> {
         let Some(batch) = self.next.take() else { return Ok(()) };
+        batch.check()?;
         let mut lines = Vec::with_capacity(batch.bytes_len() * 5 / 2);
         self.write(&batch, &mut lines)?;
         self.sent.rows += batch.len() as u64;
