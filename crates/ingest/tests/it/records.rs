@@ -51,6 +51,27 @@ async fn a_first_row_with_fewer_than_half_of_the_names_is_a_row() {
 }
 
 #[tokio::test]
+async fn half_of_the_names_are_a_header_that_does_not_fit_and_fewer_are_a_row() {
+    let names = r#"
+        [names]
+        key = "a"
+        columns = [
+          { name = "a", type = "text" }, { name = "b", type = "text" },
+          { name = "c", type = "text" }, { name = "d", type = "text" },
+        ]
+        max_rejects = 100"#;
+    let case = Case::new(names);
+    for (first, is_row) in [("a,x,y,z", true), ("a,x,D,z", false), ("a,b,c", false), ("a,x", true)] {
+        let outcome = case.run(format!("{first}\nk,1,2,3\n").as_bytes()).await;
+        assert_eq!(outcome.as_ref().is_ok_and(|outcome| !outcome.header), is_row, "{first}");
+        assert!(is_row || outcome.is_err_and(|error| error.code() == "header-mismatch"), "{first}");
+    }
+    // All are texts: as a row it would be taken, and the columns of the others swapped.
+    let outcome = case.run(b"D,C, b ,A\n4,3,2,1\n").await.unwrap();
+    assert_eq!(outcome.json, [r#"{"a":"1","b":"2","c":"3","d":"4"}"#]);
+}
+
+#[tokio::test]
 async fn a_header_that_does_not_fit_is_shown_in_part_where_it_is_long() {
     let first = format!("code,stock,{}", vec!["x".repeat(100); 1000].join(","));
     let error = Case::new(ITEMS).ingest(first.as_bytes()).await.unwrap_err().to_string();
