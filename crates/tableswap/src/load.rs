@@ -47,6 +47,7 @@ fn send(load: &Load, client: &Client<'_>, bar: &Bar) -> Result<Answer, Error> {
 }
 
 fn report(answer: &Json) -> Result<ExitCode, Error> {
+    warn(answer);
     let number = |name: &str| grouped(answer[name].as_u64().unwrap_or(0));
     let dataset = answer["dataset"].as_str().unwrap_or_default();
     let count = |name: &str, noun: &str| counted(answer[name].as_u64().unwrap_or(0), noun);
@@ -81,6 +82,7 @@ fn refused(problem: &Json, servers: &Servers) -> Result<ExitCode, Error> {
         return Ok(ExitCode::FAILURE);
     }
     complain(format_args!("nothing was published: {}", in_words_of_the_command(problem)));
+    warn(problem);
     for row in problem["rejects"].as_array().into_iter().flatten() {
         let line = row["line"].as_u64().unwrap_or(0);
         say(reject(line, row["column"].as_str(), &text(&row["value"]), &text(&row["reason"])))?;
@@ -89,4 +91,11 @@ fn refused(problem: &Json, servers: &Servers) -> Result<ExitCode, Error> {
         say(format_args!("all refused rows: {}{report}", servers.updater.trim_end_matches('/')))?;
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// Shows what the updater says about the file besides.
+fn warn(answer: &Json) {
+    for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+        complain(format_args!("warning: {warning}"));
+    }
 }

@@ -13,7 +13,7 @@ impl Failure {
     /// The answer to the upload whose load failed.
     pub(crate) fn problem(&self, load: &Load) -> Problem {
         let problem = match self {
-            Self::Refused { refusal, counts, shown, has_report } => {
+            Self::Refused { refusal, counts, shown, has_report, warnings } => {
                 let hint = match refusal {
                     Refusal::Shrunk { .. } => "; if that is right, send it with `?force=true`",
                     _ => "",
@@ -24,7 +24,9 @@ impl Failure {
                     .with("duplicates", counts.duplicates)
                     .with("rejects", json!(shown));
                 let report = has_report.then(|| format!("/loads/{}/rejects.csv", load.id));
-                report.into_iter().fold(problem, |problem, report| problem.with("report", report))
+                let problem =
+                    report.into_iter().fold(problem, |problem, report| problem.with("report", report));
+                if warnings.is_empty() { problem } else { problem.with("warnings", json!(warnings)) }
             }
             Self::Ingest(error) => ingest_problem(error, load),
             Self::Store(error) => store_problem(error),

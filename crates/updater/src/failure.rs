@@ -20,6 +20,8 @@ pub(crate) enum Failure {
         shown: Vec<Reject>,
         /// Whether there is a report of all rejects.
         has_report: bool,
+        /// What the sender should know about the file.
+        warnings: Vec<String>,
     },
     /// The file could not be read.
     #[error(transparent)]

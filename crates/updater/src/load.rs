@@ -249,7 +249,7 @@ impl Job {
             let at = withdrawn.withdrawn_at.unwrap_or_default();
             return Err(Failure::Withdrawn { version: withdrawn.version, at });
         }
-        self.guard_received(ingested, file.live_rows)?;
+        self.guard_received(ingested, file)?;
         Ok(None)
     }
 
@@ -322,7 +322,7 @@ impl Job {
         let last_live =
             versions.iter().max_by_key(|entry| entry.live_swap).filter(|entry| entry.live_swap > 0);
         let file = File::new(&ingested, last_live.map(|entry| entry.rows));
-        self.guard_received(&ingested, file.live_rows)?;
+        self.guard_received(&ingested, &file)?;
         self.enter(Phase::Staging);
         let schema = &self.dataset.schema;
         let mut rows = self.unless_cancelled(ingested.into_rows(1)).await??;
@@ -337,35 +337,30 @@ impl Job {
     }
 
     /// Decides when the file was received, and duplicate keys are not known yet.
-    fn guard_received(&self, ingested: &Ingested, live_rows: Option<u64>) -> Result<(), Failure> {
+    fn guard_received(&self, ingested: &Ingested, file: &File) -> Result<(), Failure> {
         let counts = Counts { rows: ingested.rows, rejected: ingested.rejects().count(), duplicates: 0 };
-        self.guard(counts, ingested.header, ingested.rejects(), live_rows)
+        self.guard(counts, ingested.rejects(), file)
     }
 
     /// Decides once more when all duplicates are known, and counts the rejects.
     fn guard_merged(&self, merged: &Merged, file: &File) -> Result<Counts, Failure> {
         let counts =
             Counts { rows: merged.rows, rejected: merged.rejects.count(), duplicates: merged.duplicates };
-        self.guard(counts, file.header, &merged.rejects, file.live_rows)?;
+        self.guard(counts, &merged.rejects, file)?;
         self.metrics.rejects(&self.dataset.name, &merged.rejects);
         Ok(counts)
     }
 
     /// Decides whether a file with these counts may replace the live version.
-    fn guard(
-        &self,
-        counts: Counts,
-        header: bool,
-        rejects: &Rejects,
-        live_rows: Option<u64>,
-    ) -> Result<(), Failure> {
-        let (guards, live_rows) = (&self.dataset.guards, live_rows.filter(|_| !self.load.wish.force));
+    fn guard(&self, counts: Counts, rejects: &Rejects, file: &File) -> Result<(), Failure> {
+        let guards = &self.dataset.guards;
+        let live_rows = file.live_rows.filter(|_| !self.load.wish.force);
         let decided = Refusal::of_rejects(guards, counts.rejected)
-            .and_then(|()| Refusal::of_rows(guards, counts.rows, header, live_rows));
+            .and_then(|()| Refusal::of_rows(guards, counts.rows, file.header, live_rows));
         decided.map_err(|refusal| {
             self.metrics.rejects(&self.dataset.name, rejects);
             let (shown, has_report) = (rejects.shown().to_vec(), rejects.has_report());
-            Failure::Refused { refusal, counts, shown, has_report }
+            Failure::Refused { refusal, counts, shown, has_report, warnings: file.warnings.clone() }
         })
     }
 

@@ -63,6 +63,21 @@ fn a_refusal_names_what_the_command_has_against_it() {
 }
 
 #[test]
+fn a_load_shows_the_warnings_of_the_updater() {
+    let site = Site::new(Backend::Embedded);
+    let _updater = site.updater();
+    let cyrillic = b"\xcf\xf0\xe8\xe2\xe5\xf2,1,2018-08-04 05:32:31 +0200 CEST\n";
+    let file = site.file("cyrillic.csv", cyrillic);
+    let printed = printed(&site.command(&["load", &file]));
+    assert!(
+        printed.contains(
+            "warning: the text is not UTF-8 and seems to be windows-1251; the setting `encoding` reads it"
+        ),
+        "{printed}"
+    );
+}
+
+#[test]
 fn a_server_of_the_other_kind_is_named() {
     let mut site = Site::new(Backend::Embedded);
     let (_updater, _api) = (site.updater(), site.api());

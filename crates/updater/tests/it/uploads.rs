@@ -95,6 +95,24 @@ fn a_refused_file_names_its_report() {
 }
 
 #[test]
+fn p10_an_answer_warns_of_text_that_is_not_utf_8() {
+    let updater = Updater::start(Backend::Embedded);
+    let read = json(&updater.put(b"M\xfcller,1,\n"));
+    assert_eq!(read["warnings"][0], "the text is not UTF-8 and was read as windows-1252", "{read}");
+    // A text in Cyrillic, which is not guessed: its rows are rejects, and the reason for them is told.
+    let refused = json(&updater.put(b"\xcf\xf0\xe8\xe2\xe5\xf2 \xec\xe8\xf0,1,\n"));
+    assert_eq!(
+        (refused["status"].as_u64(), refused["warnings"][0].as_str()),
+        (
+            Some(422),
+            Some("the text is not UTF-8 and seems to be windows-1251; the setting `encoding` reads it")
+        ),
+        "{refused}"
+    );
+    assert!(json(&updater.put("a,1,\n")).get("warnings").is_none());
+}
+
+#[test]
 fn more_rows_than_memory_are_sorted_on_disk() {
     for backend in BACKENDS {
         let updater = Updater::with(backend, testkit::rows::PRODUCTS_TOML, |settings| {
