@@ -20,26 +20,32 @@ impl Sha256 {
     }
 
     /// Reads the header Content-Digest (RFC 9530), of which other algorithms than SHA-256 are passed over.
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let values = headers.get_all("content-digest").filter_map(|value| value.to_str().ok());
-        let mut digests = values.flat_map(|value| value.split(',')).filter_map(|digest| {
-            let (algorithm, value) = digest.trim().split_once('=')?;
-            algorithm.trim().eq_ignore_ascii_case("sha-256").then_some(value.trim())
-        });
-        let Some(value) = digests.next() else { return Ok(None) };
-        let base64 = value.strip_prefix(':').and_then(|value| value.strip_suffix(':'));
-        let bytes = base64.and_then(|base64| BASE64_STANDARD.decode(base64).ok());
-        match bytes.filter(|bytes| bytes.len() == 32) {
-            Some(bytes) => Ok(Some(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))),
-            None => {
-                Err(Problem::bad_request("the header Content-Digest takes a SHA-256 as `sha-256=:BASE64:`"))
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Vec<Self>, Problem> {
+        let mut found = Vec::new();
+        for value in headers.get_all("content-digest") {
+            let value = value.to_str().map_err(|_| malformed_digest())?;
+            let digests = value.split(',').filter_map(|digest| digest.split_once('='));
+            let digests = digests.filter(|(algorithm, _)| algorithm.trim().eq_ignore_ascii_case("sha-256"));
+            for (_, digest) in digests {
+                found.push(Self::from_base64(digest.trim()).ok_or_else(malformed_digest)?);
             }
         }
+        Ok(found)
+    }
+
+    fn from_base64(digest: &str) -> Option<Self> {
+        let base64 = digest.strip_prefix(':')?.strip_suffix(':')?;
+        let bytes = BASE64_STANDARD.decode(base64).ok().filter(|bytes| bytes.len() == 32)?;
+        Some(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn malformed_digest() -> Problem {
+    Problem::bad_request("the header Content-Digest takes a SHA-256 as `sha-256=:BASE64:`")
 }
 
 /// The header If-Match: which versions may be live.
@@ -101,7 +107,7 @@ mod tests {
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         headers
     }
 
@@ -109,9 +115,12 @@ mod tests {
     fn a_content_digest_is_found_among_others() {
         let read = |value| Sha256::from_headers(&headers("content-digest", value));
         let value = "sha-512=:AAAA:, sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:";
-        let digest = read(value).unwrap().unwrap();
-        assert_eq!(digest.as_str(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-        assert_eq!(read("sha-512=:AAAA:").unwrap(), None);
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(read(value).unwrap(), [Sha256(empty.to_owned())]);
+        assert_eq!(read("sha-512=:AAAA:").unwrap(), []);
+        let two = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:, SHA-256=:w6FNQKVCo4SG/bhnx2lVi6COxeLqjGToxin69l9cUrQ=:";
+        assert_eq!(read(two).unwrap().len(), 2);
+        assert!(read("sha-256=:\u{e4}:").is_err());
         for value in ["sha-256=:AAAA:", "sha-256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "sha-256=::"]
         {
             assert!(read(value).is_err(), "{value}");

@@ -113,13 +113,13 @@ impl Upload {
                 "an upload replaces the whole dataset and cannot be resumed (Content-Range): send the file from its start",
             ));
         }
-        let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-        if let Some(encoding) =
-            encoding.filter(|encoding| !ENCODINGS.iter().any(|it| it.eq_ignore_ascii_case(encoding)))
-        {
-            let text =
-                format!("Content-Encoding: {encoding} is not read; send gzip, zstd, or the file as it is");
-            return Err(Problem::unsupported(text));
+        for encoding in headers.get_all(header::CONTENT_ENCODING) {
+            let encoding = String::from_utf8_lossy(encoding.as_bytes());
+            if !ENCODINGS.iter().any(|known| known.eq_ignore_ascii_case(encoding.trim())) {
+                return Err(Problem::unsupported(format!(
+                    "Content-Encoding: {encoding} is not read; send gzip, zstd, or the file as it is"
+                )));
+            }
         }
         let max = shared.settings.upload_bytes_max;
         if let Some(length) =

@@ -55,6 +55,26 @@ fn p6_a_file_with_another_digest_than_stated_is_not_published() {
 }
 
 #[test]
+fn p10_a_packed_upload_says_its_encoding_and_others_are_refused() {
+    let updater = Updater::start(Backend::Embedded);
+    let gzip = crate::refusals::gzip(b"a,1,\n");
+    let zstd = crate::refusals::zstd(b"b,1,\n");
+    let put = |encodings: &[&str], file: &[u8]| {
+        let headers: Vec<_> = encodings.iter().map(|encoding| ("content-encoding", *encoding)).collect();
+        http::put(updater.port, "/datasets/items", &headers, file)
+    };
+    for (encoding, file) in [("gzip", &gzip), ("zstd", &zstd), ("X-GZIP", &gzip), ("ZStd", &zstd)] {
+        let answer = put(&[encoding], file);
+        assert_eq!((answer.status, json(&answer)["rows"].as_u64()), (200, Some(1)), "{}", answer.text());
+    }
+    assert_eq!(put(&["identity"], b"c,1,\n").status, 200);
+    for encodings in [&["br"][..], &["deflate"], &["gzip, br"], &["gzip", "br"], &["\u{e4}"], &[""]] {
+        let answer = put(encodings, b"d,1,\n");
+        assert_eq!((answer.status, updater.versions().contains("6:")), (415, false), "{}", answer.text());
+    }
+}
+
+#[test]
 fn p6_an_upload_replaces_only_the_version_that_its_sender_knows() {
     for backend in BACKENDS {
         let updater = Updater::start(backend);

@@ -190,11 +190,11 @@ fn a_dataset_or_a_path_or_a_method_that_is_not_there() {
     insta::assert_snapshot!(answer.text(), @r#"{"type":"urn:tableswap:problem:method-not-allowed","title":"Method Not Allowed","status":405,"detail":"/upload does not take GET"}"#);
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     pack(async_compression::tokio::bufread::GzipEncoder::new(bytes))
 }
 
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
     pack(async_compression::tokio::bufread::ZstdEncoder::new(bytes))
 }
 
