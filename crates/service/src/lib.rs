@@ -5,13 +5,17 @@
 
 mod access;
 mod attempts;
+mod chunks;
 mod clients;
+mod connection;
 mod descriptors;
 mod disks;
 mod exit;
 mod exposure;
+mod framing;
 mod health;
 mod hosts;
+mod listen;
 mod metrics;
 mod probe;
 mod problem;
@@ -26,13 +30,16 @@ mod tokens;
 mod traces;
 
 pub use access::{Access, Caller, TokenSources};
+pub use chunks::FramingFault;
 pub use clients::TrustedProxies;
+pub use connection::BodyFault;
 pub use descriptors::connections_max;
 pub use disks::Disks;
 pub use exit::fail;
 pub use exposure::{Exposure, PlainHttp};
 pub use health::{Check, Health};
 pub use hosts::{AllowedHosts, HostCheck};
+pub use listen::{Listen, listen};
 pub use metrics::{HttpMetrics, InFlight, Recorder, registry};
 pub use probe::{Scheme, probe};
 pub use problem::{NO_SNIFF, PROBLEM_JSON, Problem, chain};

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
-use actix_web::{HttpServer, web};
+use actix_web::web;
 use dataset::{Dataset, Datasets, DefinitionError};
 use prometheus::Registry;
 use service::{
-    Access, Disks, Exposure, Health, HostCheck, HttpMetrics, PlainHttp, Recorder, StopTimes, Streams,
-    TlsConfig, TlsError, TokenSources, TokensError, Traces,
+    Access, Disks, Exposure, Health, HostCheck, HttpMetrics, PlainHttp, Recorder, StopTimes, TlsConfig,
+    TlsError, TokenSources, TokensError, Traces,
 };
 use store::{Followed, Reader, Store};
 use tokio::runtime::Handle;
@@ -258,9 +258,17 @@ fn serve(
 ) -> Result<Server, BuildError> {
     let metrics = HttpMetrics::register(registry)?;
     let (health, registry) = (health.clone(), registry.clone());
-    let (workers, stop_wait) = (shared.settings.workers, shared.settings.stop_wait_seconds);
+    let workers = shared.settings.workers;
+    let listen = service::Listen {
+        listener,
+        tls,
+        workers,
+        connections_max: service::connections_max(CONNECTIONS_MAX, workers),
+        unread_wait: UNREAD_WAIT,
+        stop_wait_seconds: shared.settings.stop_wait_seconds,
+    };
     let shared = web::Data::from(shared.clone());
-    let server = HttpServer::new(move || {
+    let server = service::listen(listen, move || {
         let recorder = Recorder::new(&metrics, &traces);
         actix_web::App::new()
             .wrap(from_fn(routes::admit))
@@ -269,20 +277,8 @@ fn serve(
             .configure(|config| service::configure(config, &registry, &recorder, &health))
             .configure(routes::configure)
             .default_service(web::route().to(service::nothing_there))
-    });
-    let connections = service::connections_max(CONNECTIONS_MAX, workers);
-    let server = server
-        .on_connect(Streams::on_connect)
-        .workers(workers.max(1))
-        .max_connections(connections)
-        .client_disconnect_timeout(UNREAD_WAIT)
-        .shutdown_timeout(stop_wait)
-        .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-        None => server.listen(listener)?,
-    };
-    Ok(server.run())
+    })?;
+    Ok(server)
 }
 
 impl Shared {

@@ -12,7 +12,9 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
-use service::{Health, HttpMetrics, Problem, Recorder, StopTimes, Streams, Takes, TlsPaths, Traces, route};
+use service::{
+    Health, HttpMetrics, Listen, Problem, Recorder, StopTimes, Streams, Takes, TlsPaths, Traces, route,
+};
 use testkit::http::{self, Response};
 use tokio_util::sync::CancellationToken;
 
@@ -100,20 +102,30 @@ fn server(tls: Option<&TlsFiles>) -> io::Result<(actix_web::dev::Server, Health,
     let metrics = HttpMetrics::register(&registry).unwrap();
     let health = Health::new(Arc::new(|| Box::pin(std::future::ready(Ok(Vec::new())))));
     let asked = health.clone();
-    let server = HttpServer::new(move || {
+    let app = move || {
         let recorder = Recorder::new(&metrics, &Traces::default());
         App::new()
             .wrap(from_fn(service::measure))
             .configure(|config| service::configure(config, &registry, &recorder, &asked))
             .configure(routes)
             .default_service(web::route().to(service::nothing_there))
-    });
-    let server = server.on_connect(Streams::on_connect).workers(2).shutdown_timeout(10).disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-        None => server.listen(listener)?,
     };
-    Ok((server.run(), health, port))
+    let server = match tls {
+        // As the updater listens.
+        Some(tls) => {
+            let unread_wait = Duration::from_secs(10);
+            let tls = Some(tls);
+            let (workers, connections_max, stop_wait_seconds) = (2, 1000, 10);
+            let listen = Listen { listener, tls, workers, connections_max, unread_wait, stop_wait_seconds };
+            service::listen(listen, app)?
+        }
+        // As the api does.
+        None => {
+            let server = HttpServer::new(app).on_connect(Streams::on_connect).workers(2);
+            server.shutdown_timeout(10).disable_signals().listen(listener)?.run()
+        }
+    };
+    Ok((server, health, port))
 }
 
 fn routes(config: &mut ServiceConfig) {

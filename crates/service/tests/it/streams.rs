@@ -1,4 +1,5 @@
-//! How many requests one connection of HTTP/2 may have open, asked by a client that writes its frames itself.
+//! What a client over TLS gets that writes its bytes itself: how many requests one connection of HTTP/2 may have open,
+//! and an answer to broken chunks.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,14 +17,14 @@ const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-fn connect(files: &Files, port: u16) -> StreamOwned<ClientConnection, TcpStream> {
+fn connect(files: &Files, port: u16, protocol: &str) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(files.path("a")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![protocol.into()];
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -67,7 +68,7 @@ fn read_answers(connection: &mut impl Read, count: usize) -> usize {
 fn p10_a_connection_may_have_a_hundred_requests_open_and_those_above_are_refused_at_once() {
     let files = Files::of("a");
     let site = files.start();
-    let mut connection = connect(&files, site.port);
+    let mut connection = connect(&files, site.port, "h2");
     let mut asked = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     for number in 0..150 {
         asked.extend(get(number * 2 + 1, "/slow"));
@@ -82,4 +83,16 @@ fn p10_a_connection_may_have_a_hundred_requests_open_and_those_above_are_refused
     connection.write_all(&again).unwrap();
     connection.flush().unwrap();
     assert_eq!(read_answers(&mut connection, 100), 0);
+}
+
+#[test]
+fn p10_bad_chunk_framing_is_answered_over_tls_too() {
+    let files = Files::of("a");
+    let site = files.start();
+    let mut connection = connect(&files, site.port, "http/1.1");
+    let head = "POST /bytes HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    write!(connection, "{head}2\r\nabXX").unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 400"), "{text}");
 }

@@ -10,6 +10,7 @@ use actix_web::http::{Version, header};
 use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::Bytes;
 use futures_util::Stream;
+use service::BodyFault;
 use tokio::time::{Instant, timeout_at};
 
 /// The number in the header Content-Length.
@@ -23,6 +24,8 @@ pub(super) struct Content {
     /// How many bytes it has, where that is known before they come.
     stated: Option<u64>,
     received: u64,
+    /// Why the connection ended the body, where its chunks are broken.
+    fault: Option<BodyFault>,
 }
 
 impl Content {
@@ -31,11 +34,17 @@ impl Content {
         // not upgrade ignores that header (RFC 9110, 7.8), so the length is counted here.
         let is_without = request.version() < Version::HTTP_2 && !request.chunked().unwrap_or(false);
         let stated = stated_length(request).or_else(|| is_without.then_some(0));
-        Self { payload, stated, received: 0 }
+        let fault = request.conn_data::<BodyFault>().cloned();
+        Self { payload, stated, received: 0, fault }
     }
 
     fn cut_off(&self) -> io::Error {
         let received = self.received;
+        if let Some(fault) = self.fault.as_ref().and_then(BodyFault::get) {
+            return io::Error::other(format!(
+                "the framing of the body (Transfer-Encoding: chunked) is broken: {fault}"
+            ));
+        }
         let text = match self.stated {
             Some(stated) => format!(
                 "the connection ended after {received} of the {stated} bytes that the header Content-Length states"

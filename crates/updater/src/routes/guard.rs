@@ -4,10 +4,10 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::http::uri::Authority;
-use actix_web::http::{Method, Uri};
+use actix_web::http::{ConnectionType, Method, Uri};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
-use service::{Caller, Problem, Role};
+use service::{BodyFault, Caller, Problem, Role};
 use store::Actor;
 
 use crate::app::Shared;
@@ -27,6 +27,11 @@ pub(crate) async fn admit<B: MessageBody>(
         Err(problem) => return Err(problem.into()),
     }
     let mut response = next.call(request).await?;
+    let fault = response.request().conn_data::<BodyFault>();
+    if fault.is_some_and(|fault| fault.get().is_some()) {
+        // The next request cannot be found.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let headers = response.headers_mut();
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

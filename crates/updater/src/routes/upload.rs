@@ -15,6 +15,7 @@ use super::content::{Content, Patience, stated_length};
 use super::form::Form;
 use super::guard;
 use super::pump::{Pumped, pump};
+use crate::Settings;
 use crate::app::Shared;
 use crate::body::{self, BodySender};
 use crate::expected::{IfMatch, Sha256};
@@ -131,7 +132,10 @@ impl Upload {
         }
         let sha256 = sha256.as_deref().map(Sha256::from_query).transpose()?;
         let if_match = IfMatch::from_headers(headers)?;
-        shared.loads.can_begin(&dataset.name, dry_run).map_err(|why| no_load(&why, request))?;
+        shared
+            .loads
+            .can_begin(&dataset.name, dry_run)
+            .map_err(|why| no_load(&why, request, &shared.settings))?;
         let wish = Wish { dry_run, force, sha256: sha256.into_iter().collect(), if_match };
         Ok(Self { shared, dataset, wish, actor })
     }
@@ -149,7 +153,7 @@ impl Upload {
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default().part("load");
         let (wish, actor) = (self.wish.clone(), self.actor.clone());
         let order = Order { dataset: &self.dataset.name, source: &source, wish, trace, actor };
-        let load = loads.begin(order).map_err(|why| no_load(&why, request))?;
+        let load = loads.begin(order).map_err(|why| no_load(&why, request, &self.shared.settings))?;
         if wants_no_wait(request) {
             load.set_async();
         }
@@ -194,13 +198,15 @@ fn find_allowed(
 }
 
 /// The answer where a load cannot begin.
-fn no_load(why: &NoLoad, request: &HttpRequest) -> Problem {
+fn no_load(why: &NoLoad, request: &HttpRequest, settings: &Settings) -> Problem {
     let NoLoad::InTheWay(first) = why else {
         return Problem::unavailable("as many loads run as may; see /loads");
     };
     let (dataset, id, seconds) = (&first.dataset, first.id, first.elapsed().as_secs());
     let updater = request.connection_info();
-    let (scheme, host) = (updater.scheme(), updater.host());
+    let scheme = if settings.tls_certificate_path.is_some() { "https" } else { updater.scheme() };
+    let names_host = request.headers().contains_key(header::HOST) || request.uri().authority().is_some();
+    let host = if names_host { updater.host().to_owned() } else { settings.listen.to_string() };
     Problem::conflict(format!(
         "a file of `{dataset}` has been coming for {seconds} s as load {id}; to cancel it: \
          curl --request DELETE {scheme}://{host}/loads/{id}"

@@ -1,6 +1,6 @@
 //! Uploads that do not arrive as they were sent: each is told its cause, and none is published.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,10 @@ fn send(updater: &Updater, method: &str, headers: &[(&str, &str)], body: &[u8]) 
     let mut stream = http::connect(updater.port).unwrap();
     stream.write_all(http::head(method, path, updater.port, headers).as_bytes()).unwrap();
     stream.write_all(body).unwrap();
-    let answer = http::read_response(&mut BufReader::new(stream.try_clone().unwrap()), false).unwrap();
-    (stream, answer)
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let is_interim = answers.fill_buf().unwrap().starts_with(b"HTTP/1.1 1");
+    assert!(!is_interim, "{}", answers.buffer().escape_ascii());
+    (stream, http::read_response(&mut answers, false).unwrap())
 }
 
 fn post(updater: &Updater, body: &str) -> Response {
@@ -91,20 +93,80 @@ fn a_body_that_takes_too_long_in_all_is_told_so() {
     insta::assert_snapshot!(told(&updater, &answer, 400), @"the file did not arrive whole: the file did not arrive within 1 s");
 }
 
-/// The HTTP library closes such a connection without an answer; the load remembers the cause.
+/// An upload in chunks, as far as these bytes of its body go.
+fn chunked(updater: &Updater, body: &str) -> TcpStream {
+    let mut stream = http::connect(updater.port).unwrap();
+    let host = updater.port;
+    let head = format!(
+        "PUT /datasets/items HTTP/1.1\r\nhost: 127.0.0.1:{host}\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    stream
+}
+
 #[test]
-fn p6_a_body_with_broken_chunks_is_not_published() {
+fn p10_bad_chunk_framing_is_answered_with_its_cause() {
     let updater = updater();
-    for (at, body) in ["5\r\nb,2,\n\r\nzz\r\n", "5\r\nb,2,\nXX", "\r\n", "-1\r\n"].into_iter().enumerate() {
-        let mut stream = http::connect(updater.port).unwrap();
-        let head = http::head("PUT", "/datasets/items", updater.port, &[("transfer-encoding", "chunked")]);
-        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-        let loads = || updater.get("/loads")["loads"].as_array().unwrap().clone();
-        crate::harness::until(|| loads().len() == at + 2 && loads()[0]["outcome"] == "broken_off");
-        let detail = loads()[0]["answer"]["detail"].as_str().unwrap().to_owned();
-        assert!(detail.contains(" bytes, before the end of the body"), "{detail}");
-        assert_eq!(updater.versions(), "1:live ");
+    for (body, cause) in [
+        ("5\r\nb,2,\n\r\nzz\r\n", "a chunk does not begin with its size in hexadecimal digits"),
+        ("\r\n", "a chunk does not begin with its size in hexadecimal digits"),
+        ("-1\r\n", "a chunk does not begin with its size in hexadecimal digits"),
+        ("11112222333344445\r\n", "the size of a chunk is not a number of 64 bits"),
+        ("5\nb,2,\n", "the size of a chunk is not followed by CRLF"),
+        ("5\r\nb,2,\nXX", "the data of a chunk is not followed by CRLF where its size says that it ends"),
+        ("5\r\nb,2,\n\r\n0\r\n\rX", "the last chunk is not followed by CRLF"),
+    ] {
+        // The connection stays open for reading: the end of the answer is the end that the server sends.
+        let mut stream = chunked(&updater, body);
+        let answer = http::read_response(&mut BufReader::new(stream.try_clone().unwrap()), false).unwrap();
+        let expected = format!(
+            "the file did not arrive whole: the framing of the body (Transfer-Encoding: chunked) is broken: {cause}"
+        );
+        assert_eq!(told(&updater, &answer, 400), expected, "{body:?}");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(updater.get("/loads")["loads"][0]["outcome"], "broken_off");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
+    let form = [FORM, ("transfer-encoding", "chunked")];
+    let (_open, answer) = send(&updater, "POST", &form, b"5\r\n--XyZ5\r\n");
+    let detail = told(&updater, &answer, 400);
+    assert!(detail.contains("Transfer-Encoding: chunked) is broken: the data of a chunk"), "{detail}");
+}
+
+#[test]
+fn p10_bad_chunk_framing_is_answered_to_a_client_that_reads_only_when_all_is_sent() {
+    let updater = updater();
+    let mut stream = chunked(&updater, "5\r\nb,2,\nXX");
+    for _ in 0..40 {
+        stream.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 400") && text.contains("the data of a chunk"), "{text}");
+}
+
+#[test]
+fn p10_bad_chunk_framing_is_found_behind_other_requests_of_a_connection() {
+    let updater = updater();
+    let mut stream = http::connect(updater.port).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let host = format!("host: 127.0.0.1:{}", updater.port);
+    for (number, body) in [
+        "transfer-encoding: chunked\r\n\r\n5\r\nb,2,\n\r\n5; x=y\r\nc,3,\n\r\n0\r\na: b\r\n\r\n",
+        "content-length: 9\r\n\r\nb,2,\r\nzz,",
+        "transfer-encoding: chunked\r\n\r\n6\r\nb,2,\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked\r\n\r\nzz\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write!(stream, "PUT /datasets/items HTTP/1.1\r\n{host}\r\n{body}").unwrap();
+        let answer = http::read_response(&mut answers, false).unwrap();
+        assert_eq!(answer.status, [200, 422, 200, 400][number], "{}", answer.text());
+    }
+    assert_eq!(updater.versions(), "4:live 2:kept 1:kept ");
 }
 
 #[test]
@@ -139,16 +201,57 @@ fn p10_what_will_be_refused_is_answered_before_a_byte_of_it_is_read() {
             (&[length, auth], 409),
             (&[large, auth], 413),
             (&[length, auth, ("content-encoding", "br")], 415),
+            (&[length, auth, ("content-range", "bytes 5-9/10")], 400),
         ] {
             let start = Instant::now();
             let (_open, answer) = send(&updater, "PUT", &[headers, expect].concat(), b"");
+            // Not even `100 Continue` comes before it.
             assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());
             assert!(start.elapsed() < Duration::from_secs(5), "{headers:?}");
         }
+        let mut stream = http::connect(updater.port).unwrap();
+        let head = http::head("PUT", "/datasets/none", updater.port, &[&[length, auth], expect].concat());
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 404");
         let form = [&[FORM, length, auth][..], expect].concat();
         assert_eq!(send(&updater, "POST", &form, b"").1.status, 409);
     }
     assert_eq!(updater.versions(), "1:loading ");
+}
+
+#[test]
+fn an_upload_that_is_not_refused_is_told_to_go_on() {
+    let updater = updater();
+    let mut stream = http::connect(updater.port).unwrap();
+    let headers = [("content-length", "5"), ("expect", "100-continue")];
+    let head = http::head("PUT", "/datasets/items", updater.port, &headers);
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"b,2,\n").unwrap();
+    let answer = http::read_response(&mut BufReader::new(stream), false).unwrap();
+    assert_eq!((answer.status, json(&answer)["rows"].as_u64()), (200, Some(1)), "{}", answer.text());
+}
+
+#[test]
+fn a_client_that_closes_its_side_behind_the_last_byte_has_sent_the_whole_file() {
+    let updater = updater();
+    let rows: String = (0..200_000).map(|number| format!("{number:07},1,\n")).collect();
+    let in_chunks = format!("{:x}\r\n{rows}\r\n0\r\n\r\n", rows.len());
+    let length = rows.len().to_string();
+    for (header, body) in
+        [(("content-length", length.as_str()), &rows), (("transfer-encoding", "chunked"), &in_chunks)]
+    {
+        let mut stream = http::connect(updater.port).unwrap();
+        let head = http::head("PUT", "/datasets/items", updater.port, &[header]);
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let answer = http::read_response(&mut BufReader::new(stream), false).unwrap();
+        assert_eq!(answer.status, 200, "{header:?}: {}", answer.text());
+    }
 }
 
 #[test]
