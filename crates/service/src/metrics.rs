@@ -1,35 +1,43 @@
 //! What both servers measure of HTTP, and how it is shown.
 //!
 //! Labels are bounded: the handler is the route's pattern, never a path; an unknown method is `other`. Each worker
-//! counts in series of its own, which no other thread writes, so that a request costs two plain stores; what is shown
-//! is their sum.
-
-mod series;
+//! keeps the metrics that it counts in, so that no request looks for them by their labels.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::{MetricFamily, MetricType};
-use prometheus::{IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 
-use self::series::{Series, Sum};
 use crate::{Problem, Traces};
+
+/// Upper bounds in seconds, from 100 us up; the last ones are for uploads.
+const BUCKETS: [f64; 17] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    60.0, 600.0,
+];
 
 /// Counts and times of requests.
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
-    /// Those of all workers.
-    series: Arc<Mutex<Vec<Arc<Series>>>>,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
     in_flight: IntGauge,
-    requests: Desc,
-    seconds: Desc,
+}
+
+/// What one worker counts of one handler, method and code.
+#[derive(Debug)]
+struct Series {
+    handler: String,
+    method: &'static str,
+    status: StatusCode,
+    requests: IntCounter,
+    seconds: Histogram,
 }
 
 /// A registry that measures the process.
@@ -42,66 +50,35 @@ pub fn registry() -> prometheus::Result<Registry> {
 impl HttpMetrics {
     /// Makes the metrics and registers them.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let desc = |name: &str, help: &str, labels: &[&str]| {
-            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-            Desc::new(name.into(), help.into(), labels, std::collections::HashMap::new())
-        };
+        let requests = Opts::new("http_requests_total", "Requests that were answered.");
+        let seconds =
+            HistogramOpts::new("http_request_duration_seconds", "Seconds until a request was answered.");
         let metrics = Self {
-            series: Arc::default(),
+            requests: IntCounterVec::new(requests, &["handler", "method", "code"])?,
+            seconds: HistogramVec::new(seconds.buckets(BUCKETS.to_vec()), &["handler", "method"])?,
             in_flight: IntGauge::new("http_requests_in_flight", "Requests that are being answered.")?,
-            requests: desc(
-                "http_requests_total",
-                "Requests that were answered.",
-                &["handler", "method", "code"],
-            )?,
-            seconds: desc(
-                "http_request_duration_seconds",
-                "Seconds until a request was answered.",
-                &["handler", "method"],
-            )?,
         };
-        registry.register(Box::new(metrics.clone()))?;
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         Ok(metrics)
     }
 
-    fn series(&self) -> MutexGuard<'_, Vec<Arc<Series>>> {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    fn series(&self, handler: &str, method: &'static str, status: StatusCode) -> Series {
+        Series {
+            handler: handler.to_owned(),
+            method,
+            status,
+            requests: self.requests.with_label_values(&[handler, method, status.as_str()]),
+            seconds: self.seconds.with_label_values(&[handler, method]),
+        }
     }
 }
 
-impl Collector for HttpMetrics {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.requests, &self.seconds]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let (mut by_code, mut by_method) = (BTreeMap::new(), BTreeMap::new());
-        let all = self.series().clone();
-        for series in &all {
-            let sum = series.read();
-            let labels = [series.handler.as_str(), series.method];
-            by_method.entry(labels).or_insert_with(Sum::default).add(&sum);
-            let code = (labels, series.status.as_u16());
-            by_code.entry(code).or_insert_with(Sum::default).add(&sum);
-        }
-        let names = ["handler", "method", "code"];
-        let counts = by_code.iter().map(|(([handler, method], code), sum)| {
-            sum.counter(&names, &[handler, method, &code.to_string()])
-        });
-        let times = by_method.iter().map(|(labels, sum)| sum.histogram(&names[..2], labels));
-        let family = |desc: &Desc, kind, metrics: Vec<_>| {
-            let mut family = MetricFamily::default();
-            family.set_name(desc.fq_name.clone());
-            family.set_help(desc.help.clone());
-            family.set_field_type(kind);
-            family.set_metric(metrics);
-            family
-        };
-        vec![
-            family(&self.requests, MetricType::COUNTER, counts.collect()),
-            family(&self.seconds, MetricType::HISTOGRAM, times.collect()),
-        ]
+impl Series {
+    fn count(&self, time: Duration) {
+        self.requests.inc();
+        self.seconds.observe(time.as_secs_f64());
     }
 }
 
@@ -110,8 +87,8 @@ impl Collector for HttpMetrics {
 pub struct Recorder {
     metrics: HttpMetrics,
     pub(crate) traces: Traces,
-    /// Those of this worker. They are few, so a search through them is quicker than a table.
-    own: RefCell<Vec<Arc<Series>>>,
+    /// The metrics that this worker has asked for. They are few, so a search through them is quicker than a table.
+    own: RefCell<Vec<Series>>,
 }
 
 impl Recorder {
@@ -129,9 +106,8 @@ impl Recorder {
         if let Some(series) = found {
             return series.count(time);
         }
-        let series = Arc::new(Series::new(handler, method, status));
+        let series = self.metrics.series(handler, method, status);
         series.count(time);
-        self.metrics.series().push(series.clone());
         own.push(series);
     }
 }
@@ -166,29 +142,48 @@ pub(crate) async fn exposition(registry: web::Data<Registry>) -> Result<HttpResp
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn a_series_is_counted_in_all_workers_together() {
         let registry = Registry::new();
         let metrics = HttpMetrics::register(&registry).unwrap();
-        for recorder in [&metrics; 2].map(|metrics| Recorder::new(metrics, &Traces::default())) {
+        let work = || {
+            let recorder = Recorder::new(&metrics, &Traces::default());
             for status in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND] {
                 recorder.record("/{dataset}/{key}", "GET", status, Duration::from_micros(90));
             }
             recorder.record("/{dataset}/{key}", "GET", StatusCode::OK, Duration::from_hours(1));
-        }
-        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        for line in [
-            r#"http_requests_total{code="200",handler="/{dataset}/{key}",method="GET"} 6"#,
-            r#"http_requests_total{code="404",handler="/{dataset}/{key}",method="GET"} 2"#,
-            r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="0.0001"} 6"#,
-            r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="600"} 6"#,
-            r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="+Inf"} 8"#,
-            r#"http_request_duration_seconds_sum{handler="/{dataset}/{key}",method="GET"} 7200.00054"#,
-            r#"http_request_duration_seconds_count{handler="/{dataset}/{key}",method="GET"} 8"#,
-        ] {
-            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        };
+        for scrape in [1, 2] {
+            thread::scope(|scope| {
+                [work; 2].map(|work| scope.spawn(work)).map(|worker| worker.join().unwrap())
+            });
+            let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+            for (series, count) in [
+                (r#"http_requests_total{code="200",handler="/{dataset}/{key}",method="GET"}"#, 6),
+                (r#"http_requests_total{code="404",handler="/{dataset}/{key}",method="GET"}"#, 2),
+                (
+                    r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="0.0001"}"#,
+                    6,
+                ),
+                (
+                    r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="600"}"#,
+                    6,
+                ),
+                (
+                    r#"http_request_duration_seconds_bucket{handler="/{dataset}/{key}",method="GET",le="+Inf"}"#,
+                    8,
+                ),
+                (r#"http_request_duration_seconds_count{handler="/{dataset}/{key}",method="GET"}"#, 8),
+            ] {
+                let line = format!("{series} {}", count * scrape);
+                assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+            }
+            let sum = metrics.seconds.with_label_values(&["/{dataset}/{key}", "GET"]).get_sample_sum();
+            assert!((sum - 7200.000_54 * f64::from(scrape)).abs() < 1e-6, "{sum}");
         }
     }
 }
