@@ -22,8 +22,8 @@ use super::snapshot::{self, Snapshot, Snapshots};
 use super::warm::{Task, Warmer};
 use crate::error::chain;
 use crate::{
-    AnswerBytes, Error, FOLLOW_MS, Found, Live, LookUp, Looked, Metrics, Result, StoreHealth, Unwell,
-    VersionId, clock,
+    AnswerBytes, Error, FOLLOW_MS, Found, Live, LookUp, Looked, Metrics, Outcome, Result, StoreHealth,
+    Unwell, VersionId, clock,
 };
 
 /// How often the catalogs are polled: several times within the time that a publication waits for its readers.
@@ -294,21 +294,21 @@ impl Reader {
         Some(self.fresh().ok()?.get(dataset).ok()??.live.id())
     }
 
+    /// A row in memory is read in less time than it takes to hand the read to another thread. One that is not stops
+    /// this worker until the disk answers: the live version belongs in memory.
     pub(crate) fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
-        let seen = match self.fresh() {
-            Ok(seen) => seen,
-            Err(error) => return Looked::Now(Err(error)),
-        };
-        let live = match seen.get(dataset) {
-            Ok(Some(live)) => live,
-            Ok(None) => return Looked::Now(Ok(None)),
-            Err(error) => return Looked::Now(Err(error)),
-        };
-        let found = |row| Some(Found { version: live.live.id(), row });
-        let Some(key) = live.live.schema.parse_key(key) else { return Looked::Now(Ok(found(None))) };
-        // A row in memory is read in less time than it takes to hand the read to another thread. One that is not stops
-        // this worker until the disk answers: the live version belongs in memory.
-        Looked::Now(live.get(&key).map(found))
+        let start = Instant::now();
+        let outcome = self.find(dataset, key);
+        self.metrics.observe(start.elapsed(), 1);
+        Looked::Now(outcome)
+    }
+
+    fn find(&self, dataset: &str, key: &str) -> Outcome {
+        let seen = self.fresh()?;
+        let Some(live) = seen.get(dataset)? else { return Ok(None) };
+        let key = live.live.schema.parse_key(key);
+        let row = key.map_or(Ok(None), |key| live.get(&key))?;
+        Ok(Some(Found { version: live.live.id(), row }))
     }
 
     pub(crate) async fn look_up(

@@ -3,7 +3,7 @@
 use store::State::{Dropped, Failed, Kept, Live, Staged, Withdrawn};
 use store::{Error, NewVersion};
 
-use crate::fixture::{Fixture, batch, counts, dataset, fill, unlimited};
+use crate::fixture::{Fixture, batch, counts, dataset, fill, one, unlimited};
 
 /// Runs each test of the contract against every backend.
 macro_rules! contract {
@@ -25,6 +25,7 @@ contract!(
     what_can_be_no_key_and_what_is_not_there_are_not_found,
     a_dataset_without_a_version_is_not_there,
     many_keys_are_answered_in_their_order,
+    a_look_up_is_in_the_histograms_whether_of_one_key_or_of_many,
     p6_a_version_with_another_count_is_never_published,
     p6_rows_that_changed_in_memory_are_never_published,
     p4_a_second_publisher_is_refused,
@@ -77,6 +78,27 @@ async fn many_keys_are_answered_in_their_order(fixture: Fixture) {
         assert!(row.is_none_or(|row| String::from_utf8(row.into()).unwrap().contains(key)));
     }
     assert_eq!(fixture.ask(&reader, &["00001", "x", "00001"]).await.matches("00001").count(), 2);
+}
+
+async fn a_look_up_is_in_the_histograms_whether_of_one_key_or_of_many(fixture: Fixture) {
+    fixture.publish(&["a;1;", "b;2;", "c;3;"]).await;
+    let (reader, registry) = fixture.measured_reader().await;
+    let recorded = || {
+        let families = registry.gather();
+        ["tableswap_store_look_up_seconds", "tableswap_look_up_batch_size"].map(|name| {
+            let family = families.iter().find(|family| family.name() == name).unwrap();
+            let histogram = family.get_metric()[0].get_histogram();
+            (histogram.get_sample_count(), histogram.get_sample_sum())
+        })
+    };
+    assert_eq!(recorded(), [(0, 0.0); 2]);
+    one(&reader, "items", "a").await.unwrap();
+    let [(count, seconds), sizes] = recorded();
+    assert!(count == 1 && seconds > 0.0 && seconds < 10.0, "{count} in {seconds} s");
+    assert_eq!(sizes, (1, 1.0));
+    reader.look_up("items", &["b", "c"], &unlimited()).await.unwrap();
+    let [(count, _), sizes] = recorded();
+    assert_eq!((count, sizes), (2, (2, 3.0)));
 }
 
 async fn p6_a_version_with_another_count_is_never_published(fixture: Fixture) {

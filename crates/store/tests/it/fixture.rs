@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
+use prometheus::Registry;
 use store::{
     AnswerBudget, AnswerBytes, Counts, Looked, Metrics, NewVersion, Outcome, Published, Reader, Settings,
     Staging, State, Store,
@@ -154,6 +155,19 @@ impl Fixture {
         let text = |row: Option<Bytes>| row.map_or("-".into(), |row| String::from_utf8(row.into()).unwrap());
         let rows: Vec<String> = found.rows.into_iter().map(text).collect();
         format!("v{}: {}", found.version.number, rows.join(" "))
+    }
+
+    /// A reader that knows the store, and the registry in which its metrics are.
+    pub(crate) async fn measured_reader(&self) -> (Reader, Registry) {
+        let url = match &self.database {
+            Some(database) => database.url(),
+            None => format!("embedded:{}", self.dir.as_ref().unwrap().path().display()),
+        };
+        let (settings, registry) =
+            (Settings { url: url.parse().unwrap(), ..Settings::default() }, Registry::new());
+        let reader = Store::open(&settings, &Metrics::of(&registry).unwrap()).unwrap().reader();
+        until(|| reader.check().is_ok()).await;
+        (reader, registry)
     }
 
     /// A reader that knows the store.
