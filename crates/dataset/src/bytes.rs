@@ -25,8 +25,9 @@ pub(crate) fn key_bytes<T>(value: Value<'_>, give: impl FnOnce(&[u8]) -> T) -> T
         Value::Decimal(number) => give(&(number ^ i128::MIN).to_be_bytes()),
         Value::Date(days) => give(&(days ^ i32::MIN).to_be_bytes()),
         Value::Boolean(flag) => give(&[u8::from(flag)]),
-        // A schema has no such key.
-        Value::Null | Value::Float(_) => give(&[]),
+        // A schema has no such key, so these have no order to keep.
+        Value::Float(number) => give(&number.to_be_bytes()),
+        Value::Null => give(&[]),
     }
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn read_key<'a>(kind: &Kind, key: &'a [u8]) -> Result<Value<'a>, Corr
         Kind::Decimal { .. } => Value::Decimal(i128::from_be_bytes(array(key)?) ^ i128::MIN),
         Kind::Date => Value::Date(i32::from_be_bytes(array(key)?) ^ i32::MIN),
         Kind::Boolean => Value::Boolean(array::<1>(key)?[0] != 0),
-        Kind::Float => return Err(CorruptRow),
+        Kind::Float => Value::Float(f64::from_be_bytes(array(key)?)),
     })
 }
 
