@@ -138,6 +138,9 @@ pub enum Error {
     /// A part of the ingest ended without a result, which is a defect.
     #[error("the ingest stopped unexpectedly")]
     Panicked,
+    /// The ingest found its own work wrong, which is a defect of this program and no damage.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
 }
 
 impl Error {
@@ -161,7 +164,7 @@ impl Error {
             Self::Work(_) => "work-directory",
             Self::NoRoom { .. } => "no-space",
             Self::Unwanted => "unwanted",
-            Self::Panicked => "internal",
+            Self::Panicked | Self::Internal(_) => "internal",
         }
     }
 
@@ -170,11 +173,21 @@ impl Error {
         Fault::take(error).map_or_else(Self::BrokenOff, |fault| fault.into_error(line))
     }
 
+    /// What an error of the sorting on disk says to the outside.
+    pub(crate) fn of_work(error: io::Error) -> Self {
+        Fault::take(error).map_or_else(Self::Work, |fault| fault.into_error(0))
+    }
+
     /// Whether the file itself is at fault, and not its way here or this machine.
     pub fn is_of_the_file(&self) -> bool {
         !matches!(
             self,
-            Self::BrokenOff(_) | Self::Work(_) | Self::NoRoom { .. } | Self::Unwanted | Self::Panicked
+            Self::BrokenOff(_)
+                | Self::Work(_)
+                | Self::NoRoom { .. }
+                | Self::Unwanted
+                | Self::Panicked
+                | Self::Internal(_)
         )
     }
 
@@ -211,6 +224,8 @@ pub(crate) enum Fault {
     WrongEncoding { expected: &'static str, found: &'static str },
     #[error("record too long")]
     RecordTooLong { max: usize },
+    #[error("internal error: {0}")]
+    Internal(&'static str),
 }
 
 impl Fault {
@@ -235,6 +250,7 @@ impl Fault {
             Self::MixedEncodings { guessed } => Error::MixedEncodings { guessed },
             Self::WrongEncoding { expected, found } => Error::WrongEncoding { expected, found },
             Self::RecordTooLong { max } => Error::RecordTooLong { line, max },
+            Self::Internal(what) => Error::Internal(what),
         }
     }
 }

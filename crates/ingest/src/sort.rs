@@ -125,7 +125,7 @@ impl Sort {
     async fn written(&mut self) -> Result<bool, Error> {
         let Some(writing) = self.writing.pop_front() else { return Ok(false) };
         let written = writing.await.map_err(|_| Error::Panicked)?;
-        let Written { run, buffer } = written.map_err(Error::Work)?;
+        let Written { run, buffer } = written.map_err(Error::of_work)?;
         self.idle.push(buffer);
         let behind = match self.runs.last_mut() {
             Some(before) => before.join(run),
@@ -154,7 +154,7 @@ impl Sort {
             Ok((run, scratch))
         };
         let united = tokio::task::spawn_blocking(unite).await.map_err(|_| Error::Panicked)?;
-        let (run, scratch) = united.map_err(Error::Work)?;
+        let (run, scratch) = united.map_err(Error::of_work)?;
         self.runs.push(run);
         self.scratch = Some(Arc::new(scratch));
         Ok(())

@@ -51,7 +51,7 @@ impl SortedRows {
         let worth_it = usize::try_from(rows / RANGE_ROWS_MIN).unwrap_or(usize::MAX).max(1);
         // It reads the beginning of every run.
         let memory_bytes = sort::read_bytes(sort_memory_bytes);
-        let split = move || sorted.split(ranges.min(worth_it), memory_bytes).map_err(Error::Work);
+        let split = move || sorted.split(ranges.min(worth_it), memory_bytes).map_err(Error::of_work);
         let merges = tokio::task::spawn_blocking(split).await.map_err(|_| Error::Panicked)??;
         let rejects = Arc::new(Mutex::new(rejects));
         let start = |merge| {
@@ -168,7 +168,7 @@ impl Giver {
                 kept.set(row);
                 any = true;
             }
-            merge.advance().map_err(Error::Work)?;
+            merge.advance().map_err(Error::of_work)?;
         }
         if any {
             self.give(kept.row())?;

@@ -101,6 +101,9 @@ pub enum Error {
     /// What is stored is not what this program wrote.
     #[error("the stored data is damaged: {0}")]
     Corrupt(String),
+    /// This program found its own work wrong: a defect, and no damage of what is stored.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// The rows of a look-up have more bytes than they may.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
@@ -130,6 +133,10 @@ impl Error {
     pub(crate) fn corrupt(what: impl std::fmt::Display) -> Self {
         Self::Corrupt(format!("{what}"))
     }
+
+    pub(crate) fn internal(what: impl std::fmt::Display) -> Self {
+        Self::Internal(format!("{what}"))
+    }
 }
 
 impl From<io::Error> for Error {
@@ -156,7 +163,8 @@ impl From<dataset::DamagedBatch> for Error {
 
 impl From<tokio::task::JoinError> for Error {
     fn from(error: tokio::task::JoinError) -> Self {
-        Self::Other(error.into())
+        // Otherwise the runtime ends.
+        if error.is_panic() { Self::internal(error) } else { Self::Other(error.into()) }
     }
 }
 

@@ -77,7 +77,9 @@ fn ingest_problem(error: &Ingest, load: &Load) -> Problem {
         | Ingest::UnreadableRecord { .. } => Problem::refused(error.code(), text),
         Ingest::NoRoom { .. } => Problem::no_space(text),
         Ingest::Work(_) if error.is_no_space() => Problem::no_space("the work directory has no space left"),
-        Ingest::Work(_) | Ingest::Unwanted | Ingest::Panicked => Problem::internal(text),
+        Ingest::Work(_) | Ingest::Unwanted | Ingest::Panicked | Ingest::Internal(_) => {
+            Problem::internal(text)
+        }
     }
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn store_problem(error: &Store) -> Problem {
         Store::Damaged { version, .. } => Problem::conflict_of("damaged", text).with("version", *version),
         // Where and what is for the log.
         Store::Corrupt(_) => Problem::internal("the stored data is damaged"),
+        Store::Internal(_) => Problem::internal("a defect of this program stopped it; the log says where"),
         Store::NoVersionNumber { .. }
         | Store::OverBudget(_)
         | Store::Miscounted { .. }

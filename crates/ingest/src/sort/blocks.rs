@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use super::row::damaged;
+use crate::error::Fault;
 
 /// The size of a block; the last one of an extent is shorter.
 pub(super) const BLOCK_BYTES: usize = 8 << 10;
@@ -102,28 +102,35 @@ impl Blocks {
     /// behind them.
     pub(super) fn read(&self, start: u64, bytes: usize, out: &mut Vec<u8>) -> io::Result<u64> {
         let at = self.extents.partition_point(|extent| extent.place.end <= start);
-        let Extent { place, checksums } = self.extents.get(at).ok_or_else(damaged)?;
-        let block_of = |place_in_extent: u64| {
-            usize::try_from(place_in_extent / BLOCK_BYTES as u64).map_err(|_| damaged())
+        let outside = Fault::Internal("a place outside of the sorted runs");
+        let Some(Extent { place, checksums }) =
+            self.extents.get(at).filter(|extent| extent.place.contains(&start))
+        else {
+            return Err(outside.into());
         };
-        let first = block_of(start - place.start)?;
+        let first = in_memory((start - place.start) / BLOCK_BYTES as u64)?;
         let count = ((bytes + BLOCK_BYTES / 2) / BLOCK_BYTES).max(1);
         let checksums = &checksums[first..(first + count).min(checksums.len())];
         let from = place.start + (first * BLOCK_BYTES) as u64;
         let end = (from + (checksums.len() * BLOCK_BYTES) as u64).min(place.end);
         let before = out.len();
-        let count = usize::try_from(end - from).map_err(|_| damaged())?;
+        let count = in_memory(end - from)?;
         // Many runs are read at once; growing by doubling would take twice their memory.
         out.reserve_exact(count);
         out.resize(before + count, 0);
         self.file.read_exact_at(&mut out[before..], from)?;
         for (block, checksum) in out[before..].chunks(BLOCK_BYTES).zip(checksums) {
             if crc32fast::hash(block) != *checksum {
-                return Err(damaged());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a sorted run is damaged"));
             }
         }
         // A range of the keys begins anywhere in a block.
-        out.drain(before..before + usize::try_from(start - from).map_err(|_| damaged())?);
+        out.drain(before..before + in_memory(start - from)?);
         Ok(end)
     }
+}
+
+/// A number of bytes that are about to be in memory.
+pub(super) fn in_memory(bytes: u64) -> io::Result<usize> {
+    usize::try_from(bytes).map_err(|_| Fault::Internal("a piece larger than memory").into())
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::error::Fault;
+
 /// A row that stands somewhere in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowRef<'a> {
@@ -61,7 +63,7 @@ impl Head {
         let key = read_number(bytes, &mut at)?;
         let rest = read_number(bytes, &mut at)?;
         let line = read_number(bytes, &mut at)?;
-        let length = |number: u64| usize::try_from(number).map_err(|_| damaged());
+        let length = |number: u64| usize::try_from(number).map_err(|_| Fault::Internal(BROKEN_ROW));
         Ok(Self { bytes: at, key: length(key)?, rest: length(rest)?, line })
     }
 }
@@ -78,19 +80,18 @@ fn write_number(mut number: u64, out: &mut Vec<u8>) {
 fn read_number(bytes: &[u8], at: &mut usize) -> io::Result<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
-        let byte = *bytes.get(*at).ok_or_else(damaged)?;
+        let byte = *bytes.get(*at).ok_or(Fault::Internal(BROKEN_ROW))?;
         *at += 1;
         number |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return Ok(number);
         }
     }
-    Err(damaged())
+    Err(Fault::Internal(BROKEN_ROW).into())
 }
 
-pub(super) fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a sorted run is damaged")
-}
+/// Rows are read from memory, and from blocks whose checksums fit: a row that cannot be read was written wrong.
+pub(super) const BROKEN_ROW: &str = "a sorted row was written wrong";
 
 /// The first eight bytes of a key as a number that sorts as they do.
 pub(super) fn prefix(key: &[u8]) -> u64 {

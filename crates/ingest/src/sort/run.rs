@@ -11,9 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::blocks::{Blocks, Checksums};
+use super::blocks::{Blocks, Checksums, in_memory};
 use super::buffer::Buffer;
-use super::row::{Head, RowRef, damaged};
+use super::row::{BROKEN_ROW, Head, RowRef};
+use crate::error::Fault;
 
 /// How much is written at once.
 const WRITE_BYTES: usize = 1 << 20;
@@ -118,7 +119,7 @@ impl Scratch {
         })?;
         writer.flush()?;
         if writer.end != start + bytes {
-            return Err(damaged());
+            return Err(Fault::Internal("a sorted run has another size than its rows").into());
         }
         Ok(self.run(writer.checksums, index, last_key))
     }
@@ -271,7 +272,7 @@ impl RunReader {
         let head = Head::read(&self.buffer[self.at..])?;
         self.have(head.row_bytes())?;
         if self.buffer.len() - self.at < head.row_bytes() {
-            return Err(damaged());
+            return Err(Fault::Internal(BROKEN_ROW).into());
         }
         self.head = Some(head);
         Ok(())
@@ -285,7 +286,7 @@ impl RunReader {
             let more = self.buffer_bytes.max(bytes).saturating_sub(self.buffer.len());
             let end = self.blocks.read(self.left.start, more, &mut self.buffer)?;
             // The last block may hold rows of the next range.
-            let beyond = usize::try_from(end.saturating_sub(self.left.end)).map_err(|_| damaged())?;
+            let beyond = in_memory(end.saturating_sub(self.left.end))?;
             self.buffer.truncate(self.buffer.len() - beyond);
             self.left.start = end.min(self.left.end);
         }
@@ -296,6 +297,7 @@ impl RunReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     /// Rows of about 50 bytes, as many as fill a few blocks.
     fn buffer(first: u32, turned: bool) -> Buffer {
@@ -352,9 +354,34 @@ mod tests {
             scratch.file.write_all_at(&[byte[0] ^ 0x10], place).unwrap();
             let error = keys(&run, None, None).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {place}");
+            assert!(matches!(Error::of_work(error), Error::Work(_)), "byte {place}");
             scratch.file.write_all_at(&byte, place).unwrap();
         }
         scratch.file.set_len(run.bytes() - 1).unwrap();
         assert!(keys(&run, None, None).is_err());
+    }
+
+    #[test]
+    fn a_run_of_another_size_than_its_rows_is_a_defect_and_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (scratch, rows) = (Scratch::new(dir.path()).unwrap(), buffer(0, false));
+        let too_few = rows.bytes().len() as u64 - 1;
+        let error =
+            Error::of_work(scratch.write(too_few, 4096, |write| rows.try_for_each(write)).unwrap_err());
+        assert!(matches!(error, Error::Internal(_)), "{error}");
+        assert!(!error.is_of_the_file() && error.code() == "internal");
+    }
+
+    #[test]
+    fn a_row_that_was_written_wrong_is_a_defect_and_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(dir.path()).unwrap();
+        let mut checksums = Checksums::new(0);
+        // The length of a key, and then neither the other lengths nor the key.
+        checksums.add(&[200]);
+        scratch.file.write_all_at(&[200], 0).unwrap();
+        let run = scratch.run(checksums, Index::default(), Vec::new());
+        let error = Error::of_work(keys(&run, None, None).unwrap_err());
+        assert!(matches!(error, Error::Internal(_)), "{error}");
     }
 }

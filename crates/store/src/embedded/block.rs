@@ -86,7 +86,7 @@ impl Builder {
             let end = out.len() + slot;
             let rest = &self.rests[piece(at, &self.rest_ends)];
             out.extend_from_slice(&self.keys[piece(at, &self.key_ends)]);
-            out.push(u8::try_from(rest.len()).map_err(Error::corrupt)?);
+            out.push(u8::try_from(rest.len()).map_err(Error::internal)?);
             out.extend_from_slice(rest);
             out.resize(end, 0);
         }
@@ -108,7 +108,7 @@ impl Builder {
 }
 
 fn number(number: usize) -> Result<[u8; 2]> {
-    Ok(u16::try_from(number).map_err(Error::corrupt)?.to_le_bytes())
+    Ok(u16::try_from(number).map_err(Error::internal)?.to_le_bytes())
 }
 
 /// Where the piece at a place stands.

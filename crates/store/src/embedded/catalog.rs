@@ -80,9 +80,9 @@ impl Catalog {
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
-        let catalog = serde_json::value::to_raw_value(self).map_err(Error::corrupt)?;
+        let catalog = serde_json::value::to_raw_value(self).map_err(Error::internal)?;
         let crc32 = crc32fast::hash(catalog.get().as_bytes());
-        serde_json::to_vec(&Envelope { format: FORMAT, crc32, catalog: &catalog }).map_err(Error::corrupt)
+        serde_json::to_vec(&Envelope { format: FORMAT, crc32, catalog: &catalog }).map_err(Error::internal)
     }
 
     /// The entry of the live version.

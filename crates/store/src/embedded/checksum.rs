@@ -36,7 +36,7 @@ fn read(path: &Path, rest: Duration, go_on: &dyn Fn() -> bool) -> io::Result<Opt
 /// What a file is that was just written.
 pub(super) fn of(path: &Path) -> Result<FileFacts> {
     let facts = read(path, Duration::ZERO, &|| true)?;
-    facts.ok_or_else(|| Error::Other("reading was given up".into()))
+    facts.ok_or_else(|| Error::internal("reading was given up"))
 }
 
 /// Why a file cannot be what was written, by its size alone. A file that is too short must not be mapped: reading behind

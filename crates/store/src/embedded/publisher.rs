@@ -268,7 +268,7 @@ impl Publisher {
     fn published(&self, version: u32, before: Option<u32>) -> Result<Published> {
         let live = self.ledger.get(version).cloned();
         Ok(Published {
-            live: live.ok_or_else(|| Error::corrupt("the catalog forgot the live version"))?,
+            live: live.ok_or_else(|| Error::internal("the catalog forgot the live version"))?,
             before,
         })
     }
@@ -419,7 +419,7 @@ impl Staging {
 }
 
 fn sole(writer: Arc<Writer>) -> Result<Writer> {
-    Arc::try_unwrap(writer).map_err(|_| Error::Other("rows are still being added".into()))
+    Arc::try_unwrap(writer).map_err(|_| Error::internal("rows are still being added"))
 }
 
 /// A version whose file is whole.

@@ -107,7 +107,7 @@ impl Claim {
             return Ok(None);
         }
         let claim = Self { path, version, entry: entry.clone(), _lock: file.try_clone()? };
-        file.write_all(&serde_json::to_vec(entry).map_err(Error::corrupt)?)?;
+        file.write_all(&serde_json::to_vec(entry).map_err(Error::internal)?)?;
         Ok(Some(claim))
     }
 }

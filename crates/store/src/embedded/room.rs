@@ -69,7 +69,7 @@ impl Room {
     /// The kernel tells of an error only once, so nobody may miss it.
     fn wait(&mut self) -> Result<()> {
         let Some(syncing) = self.syncing.take() else { return Ok(()) };
-        Ok(syncing.join().map_err(|_| Error::corrupt("the file was not put on disk"))??)
+        Ok(syncing.join().map_err(|_| Error::internal("the thread that puts a file on disk panicked"))??)
     }
 
     /// Gives back what is behind the first `used` bytes.

@@ -74,7 +74,7 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let len = usize::try_from(path.metadata()?.len()).map_err(Error::corrupt)?;
+        let len = usize::try_from(path.metadata()?.len()).map_err(Error::internal)?;
         let env = open(path, len, EnvFlags::READ_ONLY)?;
         let txn = env.read_txn()?;
         let blocks = env.open_database(&txn, None)?;
@@ -88,7 +88,7 @@ impl Snapshot {
     pub(super) fn make_index(&self) -> Result<()> {
         if self.index.get().is_none() {
             let txn = self.env.read_txn()?;
-            let count = usize::try_from(self.blocks.len(&txn)?).map_err(Error::corrupt)?;
+            let count = usize::try_from(self.blocks.len(&txn)?).map_err(Error::internal)?;
             let index = Index::build(count, self.blocks.iter(&txn)?.map(|block| Ok(block?)))?;
             // Where two make it at once it is the same.
             let _ = self.index.set(index);
@@ -229,7 +229,7 @@ impl Writer {
         let mut txn = self.env.write_txn()?;
         for (key, rest) in batch.iter() {
             if !unfinished.last_key.is_empty() && *unfinished.last_key >= *key {
-                return Err(Error::corrupt("rows did not come in key order"));
+                return Err(Error::internal("rows did not come in key order"));
             }
             if !unfinished.builder.has_room(key, rest) {
                 unfinished.put(&self.blocks, &mut txn, Some(key))?;
@@ -328,7 +328,7 @@ fn open(path: &Path, map_bytes: usize, flags: EnvFlags) -> Result<Env<WithoutTls
             opened => return Ok(opened?),
         }
     }
-    Err(Error::corrupt(format!("{} is open already", path.display())))
+    Err(Error::internal(format!("{} is open already", path.display())))
 }
 
 /// How often a file is asked for again that is just being closed, a millisecond apart.
@@ -388,8 +388,16 @@ impl From<heed::Error> for Error {
         match error {
             heed::Error::Io(error) => error.into(),
             heed::Error::Mdb(heed::MdbError::MapFull) => Self::NoSpace(error.into()),
-            heed::Error::Mdb(heed::MdbError::KeyExist) => Self::corrupt("rows did not come in key order"),
-            heed::Error::Mdb(error) => Self::corrupt(error),
+            heed::Error::Mdb(heed::MdbError::KeyExist) => Self::internal("rows did not come in key order"),
+            heed::Error::Mdb(
+                heed::MdbError::Corrupted
+                | heed::MdbError::Invalid
+                | heed::MdbError::PageNotFound
+                | heed::MdbError::VersionMismatch,
+            ) => Self::corrupt(error),
+            // A write failed and the file cannot be written any more.
+            heed::Error::Mdb(heed::MdbError::Panic) => Self::Other(error.into()),
+            heed::Error::Mdb(error) => Self::internal(error),
             other => Self::Other(other.into()),
         }
     }

@@ -197,7 +197,7 @@ fn parameters(dataset: &str, entry: &Entry) -> Result<Params> {
         "swap_number" => entry.swap,
         "live_swap" => entry.live_swap,
         "content_id" => entry.content_id(),
-        "columns_json" => serde_json::to_string(&entry.schema).map_err(Error::corrupt)?,
+        "columns_json" => serde_json::to_string(&entry.schema).map_err(Error::internal)?,
     })
 }
 
@@ -233,7 +233,7 @@ fn entry(row: &Row) -> Result<Entry> {
 }
 
 fn actor_json(actor: Option<&Actor>) -> Result<Option<String>> {
-    actor.map(serde_json::to_string).transpose().map_err(Error::corrupt)
+    actor.map(serde_json::to_string).transpose().map_err(Error::internal)
 }
 
 fn actor(row: &Row, column: &str) -> Result<Option<Actor>> {

@@ -334,7 +334,7 @@ impl Publisher {
 
     pub(super) fn published(&self, version: u32, before: Option<u32>) -> Result<Published> {
         let live = self.ledger.get(version).cloned();
-        let live = live.ok_or_else(|| Error::corrupt("the ledger has no entry of the live version"))?;
+        let live = live.ok_or_else(|| Error::internal("the ledger forgot the live version"))?;
         Ok(Published { live, before })
     }
 

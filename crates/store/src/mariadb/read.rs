@@ -188,7 +188,7 @@ impl Reader {
             match node.ask(&table, vec![key]).await.pop() {
                 Some(Ok(row)) => return Ok(Some(Found { version, row })),
                 Some(Err(failure)) => tries.note(&node, failure)?,
-                None => return Err(Error::Other("a look-up without an answer".into())),
+                None => return Err(Error::internal("a look-up without an answer")),
             }
         }
         Ok(None)

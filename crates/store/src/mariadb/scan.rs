@@ -56,7 +56,7 @@ async fn scan(
     while let Some(row) = found.next().await {
         let sql = row?.unwrap();
         let [version, content, sql @ ..] = sql.as_slice() else {
-            return Err(Error::corrupt("a row without columns"));
+            return Err(Error::internal("a row without the columns that were selected"));
         };
         if !is_number(version, live.version.into()) || !is_number(content, live.content_id()) {
             return Err(Error::Unavailable("another version became live meanwhile".into()));

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use dataset::RowBatch;
 use store::State::{Damaged, Live};
 use store::{Error, Reader};
 
-use crate::fixture::{Fixture, ITEMS, dataset, one, unlimited, until};
+use crate::fixture::{Fixture, ITEMS, batch, dataset, fill, one, unlimited, until};
 
 /// A store with two versions of `items` and one of `others`.
 async fn two_datasets() -> (Fixture, Fixture) {
@@ -173,4 +174,19 @@ async fn a_store_that_was_never_written_leaves_no_directory_behind() {
     store.recover(&dataset(ITEMS)).await.unwrap();
     assert_eq!(one(&reader, "items", "a").await.unwrap(), None);
     assert!(!dir.path().join("not").exists() && reader.check().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_out_of_order_are_a_defect_of_the_program_and_no_damage() {
+    let items = Fixture::embedded();
+    let schema = &items.dataset.schema;
+    let mut wrong = RowBatch::default();
+    for batch in [batch(schema, &["b;1;"]), batch(schema, &["a;1;"])] {
+        batch.iter().for_each(|(key, rest)| wrong.push(key, rest));
+    }
+    let publisher = items.store.publisher(&items.dataset).await.unwrap();
+    let mut staging = publisher.stage(items.new_version()).await.unwrap();
+    let error = fill(&mut staging, wrong).await.unwrap_err();
+    assert!(matches!(error, Error::Internal(_)), "{error:?}");
+    assert!(!error.to_string().contains("damaged"), "{error}");
 }
