@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
-use service::settings::parsed;
+use service::settings::listen_address;
 use service::{AllowedHosts, TlsPaths, TrustedProxies};
 
 /// What an operator can set.
@@ -13,7 +13,7 @@ use service::{AllowedHosts, TlsPaths, TrustedProxies};
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Address and port to listen on. Default: `127.0.0.1:1321`.
-    #[serde(deserialize_with = "parsed")]
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// PEM file with the chain of certificates; with the key's file it makes the port speak TLS. Default: none.
     pub tls_certificate_path: Option<PathBuf>,

@@ -5,12 +5,12 @@
 //! that happens to be called `tableswap-api` is no setting and is passed over.
 
 mod error;
-mod fields;
+mod value;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::net::SocketAddr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -82,22 +82,22 @@ impl Environment {
         Ok(Self(settings))
     }
 
-    /// Reads the settings of a section.
+    /// Reads the settings of a section, each of which has a default. `T` denies unknown fields.
     pub fn section<T: DeserializeOwned>(&self, section: &str) -> Result<T, SettingsError> {
         let prefix = format!("{PREFIX}{section}_");
         let of_section = || self.0.iter().filter(|(name, _)| name.starts_with(&prefix));
         let field = |name: &str| name[prefix.len()..].to_lowercase();
-        let fields = fields::names::<T>();
-        if let Some((name, _)) = of_section().find(|(name, _)| !fields.contains(&field(name).as_str())) {
-            return Err(SettingsError::unknown(name, &prefix, fields));
-        }
-        // envy takes a setting only after it has read the one before, so an error is about the last that it took.
-        let last = Cell::new(None);
-        let taken = of_section().inspect(|setting| last.set(Some(*setting)));
-        let read = envy::from_iter(taken.map(|(name, given)| (field(name), given.value.clone())));
-        read.map_err(|error| match last.get() {
-            Some((name, given)) => SettingsError::malformed(name, &field(name), given, &error),
-            None => SettingsError::Malformed { name: format!("{prefix}*"), why: error.to_string() },
+        let read = envy::from_iter(of_section().map(|(name, given)| (field(name), given.value.clone())));
+        // The error of envy is a text that may not say whose it is and may hold a secret.
+        read.map_err(|_| {
+            let wrong = |(name, given): (&String, &Given)| {
+                let wrong = value::wrong::<T>(&field(name), &given.value)?;
+                Some(SettingsError::wrong(&prefix, name, given, &wrong))
+            };
+            of_section().find_map(wrong).unwrap_or_else(|| {
+                let why = "they cannot be read together".to_owned();
+                SettingsError::Malformed { name: format!("{prefix}*"), why }
+            })
         })
     }
 }
@@ -151,24 +151,20 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Reads a setting with the parser of its type, as it is written. For `deserialize_with`.
-pub fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: std::str::FromStr<Err: fmt::Display>,
-    D: Deserializer<'de>,
-{
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+/// Reads an address to listen on. For `deserialize_with`.
+pub fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let why = "expected an address and a port such as 127.0.0.1:1321";
+    String::deserialize(deserializer)?.parse().map_err(|_| serde::de::Error::custom(why))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     struct Api {
+        #[serde(deserialize_with = "listen_address")]
         listen: SocketAddr,
         workers: usize,
         open: bool,
@@ -210,11 +206,11 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_named_in_full_with_its_value_and_what_was_expected() {
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS", "many")]), @"TABLESWAP_API_WORKERS: invalid digit found in string, expected a whole number, got `many`");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_LISTEN", "1321")]), @"TABLESWAP_API_LISTEN: invalid socket address syntax, expected an address and a port such as 127.0.0.1:1321, got `1321`");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_OPEN", "yes")]), @"TABLESWAP_API_OPEN: provided string was not `true` or `false`, got `yes`");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_FORMAT", "xml")]), @"TABLESWAP_API_FORMAT: unknown variant `xml`, expected `text` or `json`");
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_FORMAT", &"x".repeat(1000))]), @"TABLESWAP_API_FORMAT: unknown variant `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...`, expected `text` or `json`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS", "many")]), @"TABLESWAP_API_WORKERS: expected a whole number, got `many`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_LISTEN", "1321")]), @"TABLESWAP_API_LISTEN: expected an address and a port such as 127.0.0.1:1321, got `1321`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_OPEN", "yes")]), @"TABLESWAP_API_OPEN: expected true or false, got `yes`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_FORMAT", "xml")]), @"TABLESWAP_API_FORMAT: expected text or json, got `xml`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_FORMAT", &"x".repeat(1000))]), @"TABLESWAP_API_FORMAT: expected text or json, got `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...`");
     }
 
     #[test]
@@ -232,15 +228,15 @@ mod tests {
             ("TABLESWAP_API_TOKEN", "x"),
         ];
         let with = |wrong| refusal(&[&others[..], &[wrong]].concat());
-        insta::assert_snapshot!(with(("TABLESWAP_API_FORMAT", "workers")), @"TABLESWAP_API_FORMAT: unknown variant `workers`, expected `text` or `json`");
-        insta::assert_snapshot!(with(("TABLESWAP_API_OPEN", "token")), @"TABLESWAP_API_OPEN: provided string was not `true` or `false`, got `token`");
+        insta::assert_snapshot!(with(("TABLESWAP_API_FORMAT", "workers")), @"TABLESWAP_API_FORMAT: expected text or json, got `workers`");
+        insta::assert_snapshot!(with(("TABLESWAP_API_OPEN", "token")), @"TABLESWAP_API_OPEN: expected true or false, got `token`");
     }
 
     #[test]
     fn what_may_be_secret_is_not_shown() {
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_URL", "user:pw@host")]), @"TABLESWAP_API_URL: unknown variant `***`, expected `text` or `json`");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_URL", "user:pw@host")]), @"TABLESWAP_API_URL: expected text or json");
         let path = format!("{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
-        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS_FILE", &path)]), @"TABLESWAP_API_WORKERS: invalid digit found in string, expected a whole number");
+        insta::assert_snapshot!(refusal(&[("TABLESWAP_API_WORKERS_FILE", &path)]), @"TABLESWAP_API_WORKERS: expected a whole number");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Why settings cannot be used, in words that name the variable in full.
 //!
-//! envy and serde know a setting by its field alone and repeat what it was given; here the prefix comes back, and
+//! envy and serde know a setting by its field alone and repeat what it was given; here a setting has its full name, and
 //! what may be secret is left out.
 
 use super::Given;
+use super::value::Wrong;
 
 /// So much of a value is shown.
 const SHOWN_CHARS: usize = 40;
@@ -56,39 +57,21 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
-    /// A setting that is none of these fields.
-    pub(super) fn unknown(name: &str, prefix: &str, fields: &[&str]) -> Self {
-        let full: Vec<_> = fields.iter().map(|field| format!("{prefix}{}", field.to_uppercase())).collect();
-        Self::Unknown { name: name.to_owned(), known: full.join(", ") }
-    }
-
-    /// What envy says of a setting: what is wrong, what was expected, and the value, as far as it may be shown.
-    pub(super) fn malformed(name: &str, field: &str, given: &Given, error: &envy::Error) -> Self {
-        let (name, text) = (name.to_owned(), error.to_string());
-        let is_secret = given.from_file || SECRET_NAMES.iter().any(|secret| name.contains(secret));
-        let shown = if is_secret { "***".into() } else { cut(&given.value) };
-        // envy repeats what it was given.
-        let suffix = format!(" while parsing value '{}' provided by {field}", given.value);
-        let why = text.strip_suffix(&suffix).unwrap_or(&text);
-        // So do serde ("unknown variant `x`", "invalid value: string "x"") and some parsers.
-        let quoted = [('`', '`'), ('"', '"'), ('\'', '\'')]
-            .map(|(open, close)| format!("{open}{}{close}", given.value));
-        if let Some(quoted) = quoted.iter().find(|quoted| why.contains(*quoted)) {
-            let why = why.replace(quoted, &format!("`{shown}`"));
-            return Self::Malformed { name, why };
+    /// A setting that cannot be read, with its value as far as that may be shown.
+    pub(super) fn wrong(prefix: &str, name: &str, given: &Given, wrong: &Wrong) -> Self {
+        if let Wrong::Name(fields) = wrong {
+            let known: Vec<_> =
+                fields.iter().map(|field| format!("{prefix}{}", field.to_uppercase())).collect();
+            return Self::Unknown { name: name.to_owned(), known: known.join(", ") };
         }
-        let expected = expected(why).map(|expected| format!(", expected {expected}")).unwrap_or_default();
-        let got = if is_secret { String::new() } else { format!(", got `{shown}`") };
-        Self::Malformed { name, why: format!("{why}{expected}{got}") }
-    }
-}
-
-/// What the parsers of the standard library leave out.
-fn expected(why: &str) -> Option<&'static str> {
-    match why {
-        "invalid digit found in string" => Some("a whole number"),
-        "invalid socket address syntax" => Some("an address and a port such as 127.0.0.1:1321"),
-        _ => None,
+        let is_secret = given.from_file || SECRET_NAMES.iter().any(|secret| name.contains(secret));
+        let shown = if is_secret { "`***`".to_owned() } else { format!("`{}`", cut(&given.value)) };
+        // The type of the setting may repeat the value, which may be long or secret.
+        let mut why = wrong.to_string().replace(&format!("`{}`", given.value), &shown);
+        if !is_secret && !why.contains(&shown) {
+            why = format!("{why}, got {shown}");
+        }
+        Self::Malformed { name: name.to_owned(), why }
     }
 }
 

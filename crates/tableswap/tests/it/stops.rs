@@ -82,7 +82,11 @@ fn a_setting_that_is_wrong_stops_the_start_and_is_named() {
     let site = Site::new(Backend::Embedded);
     for (name, value, says) in [
         ("TABLESWAP_UPDATER_LISTENN", "x", "TABLESWAP_UPDATER_LISTENN is no setting"),
-        ("TABLESWAP_UPDATER_WORKERS", "many", "TABLESWAP_UPDATER_WORKERS: invalid digit"),
+        (
+            "TABLESWAP_UPDATER_WORKERS",
+            "many",
+            "TABLESWAP_UPDATER_WORKERS: expected a whole number, got `many`",
+        ),
         (
             "TABLESWAP_STORE_URL",
             "postgres://u:s3cret@h/d",
