@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_service::apply_fn_factory;
 use actix_web::HttpServer;
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
@@ -20,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::gate::Gate;
-use crate::in_front::InFront;
 use crate::key_list;
 use crate::look_up::{Limits, LookUps};
+use crate::lookup_service::answer_or_pass_on;
 use crate::places::Places;
 use crate::{Settings, routes};
 
@@ -176,7 +177,8 @@ fn serve(
             .configure(|config| service::configure(config, &registry, &recorder, &health))
             .configure(routes::configure)
             .default_service(web::route().to(service::nothing_there));
-        InFront::new(look_ups, gate.clone(), app)
+        let gate = gate.clone();
+        apply_fn_factory(app, move |request, app: &_| answer_or_pass_on(&look_ups, &gate, request, app))
     });
     let server = server
         .on_connect(Streams::on_connect)

@@ -3,19 +3,19 @@
 //! The api never writes and knows no definition of a dataset: the columns travel with the version. Each answer says
 //! which version it is of. What cannot be a key is not found, without a question to the store.
 //!
-//! The way of a look-up through the files: `in_front.rs` (one key) and, where it has to wait, `places.rs` and
-//! `together.rs`; `routes/many.rs` (many keys); then the crate store, which gives back the row as JSON; `look_up.rs`.
+//! The way of a lookup through the files: `lookup_path.rs`, `lookup_service.rs` (one key) or `routes/many.rs` (many keys);
+//! then the crate store, which gives back the row as JSON; `look_up.rs`.
 
 mod app;
 mod gate;
-mod in_front;
 mod key_list;
 mod look_up;
+mod lookup_path;
+mod lookup_service;
 mod places;
 mod routes;
 mod rows_body;
 mod settings;
-mod together;
 
 pub use app::{App, BuildError, Config, runtime};
 pub use settings::{CacheControl, Settings};

@@ -15,7 +15,6 @@ use service::{NO_SNIFF, Problem, Recorder};
 use store::{AnswerBudget, AnswerBytes, Found, LookUp, Outcome, OverBudget, Reader, VersionId};
 
 use crate::places::Places;
-use crate::together::Together;
 
 /// The header that says of which version an answer is.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-dataset-version");
@@ -39,7 +38,6 @@ pub(crate) struct Limits {
 pub(crate) struct LookUps {
     pub(crate) reader: Reader,
     pub(crate) recorder: Rc<Recorder>,
-    pub(crate) together: Rc<Together>,
     pub(crate) limits: Limits,
     cache_control: Option<HeaderValue>,
     /// For each dataset, of the version that was answered from last.
@@ -66,7 +64,6 @@ impl LookUps {
         cache_control: Option<HeaderValue>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            together: Together::new(reader.clone()),
             reader,
             recorder,
             limits,

@@ -6,7 +6,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{HttpRequest, HttpResponse};
 use service::{Problem, Takes, also_posted, route};
 
-use crate::in_front::PATTERN;
+use crate::lookup_path::PATTERN;
 
 /// Adds all routes of the api.
 pub(crate) fn configure(config: &mut ServiceConfig) {

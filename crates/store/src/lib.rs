@@ -29,7 +29,7 @@ pub use error::{Error, LockHolder, Result};
 pub use manners::Manners;
 pub use metrics::{Followed, Metrics, MetricsError};
 pub use publisher::{Ending, LiveRows, Published, Publisher, Reservation, Rows, Staged, Staging};
-pub use reader::{Found, Live, LookUp, Looked, Outcome, Question, Reader, StoreHealth, Unwell, VersionId};
+pub use reader::{Found, Live, LookUp, Lookup, Outcome, Reader, StoreHealth, Unwell, VersionId};
 pub use settings::{Settings, StoreUrl};
 pub use version::{Actor, Counts, Entry, NewLoad, NewVersion, State};
 

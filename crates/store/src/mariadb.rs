@@ -5,18 +5,18 @@
 //! name. So every row that is read proves which version it is of. `RENAME TABLE` is the swap. A named lock makes one publisher,
 //! and the swap runs on the connection that holds it. The ledger is the table `tableswap_versions`.
 
+mod batcher;
 mod cache;
 mod compare;
 mod connect;
 mod connections;
+mod delivery;
 mod ledger;
 mod live_tables;
 mod load;
 mod lock;
 mod node;
-mod pace;
 mod publisher;
-mod queue;
 mod read;
 mod reservation;
 mod row_size;

@@ -119,21 +119,12 @@ pub struct Found {
 /// What comes of a question: nothing is found where there is no such dataset.
 pub type Outcome = Result<Option<Found>>;
 
-/// A look-up of one key: what is at hand is there at once, so that nothing has to be set up to wait for it.
-pub enum Looked {
+/// A lookup of one key: what is at hand is there at once, so that nothing has to be set up to wait for it.
+pub enum Lookup {
     /// It is done.
-    Now(Outcome),
+    Ready(Outcome),
     /// It begins when it is waited for.
-    Later(BoxFuture<'static, Outcome>),
-    /// It is cheaper with others: collect those that come at the same time, and ask [`Reader::ask_together`].
-    Together(Question),
-}
-
-/// A key that is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
-    pub(crate) dataset: String,
-    pub(crate) key: String,
+    Pending(BoxFuture<'static, Outcome>),
 }
 
 impl Live {
@@ -203,20 +194,10 @@ impl Reader {
     }
 
     /// Looks one key up as it was typed. What can be no key of the dataset is not found.
-    pub fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
+    pub fn get(&self, dataset: &str, key: &str) -> Lookup {
         match self {
-            Self::Embedded(reader) => reader.look_up_one(dataset, key),
-            Self::Mariadb(reader) => reader.look_up_one(dataset, key),
-        }
-    }
-
-    /// Looks up what came of [`Reader::look_up_one`] for many at the same time. Each has an outcome of its own, and
-    /// `answer` gets it with the place of its question as soon as it is there.
-    pub async fn ask_together(&self, questions: Vec<Question>, answer: impl Fn(usize, Outcome)) {
-        match self {
-            // It has no such questions.
-            Self::Embedded(_) => {}
-            Self::Mariadb(reader) => reader.ask_together(questions, answer).await,
+            Self::Embedded(reader) => reader.get(dataset, key),
+            Self::Mariadb(reader) => reader.get(dataset, key),
         }
     }
 

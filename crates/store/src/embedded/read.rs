@@ -22,7 +22,7 @@ use super::snapshot::{self, Snapshot, Snapshots};
 use super::warm::{Task, Warmer};
 use crate::error::chain;
 use crate::{
-    AnswerBytes, Error, FOLLOW_MS, Found, Live, LookUp, Looked, Metrics, Outcome, Result, StoreHealth,
+    AnswerBytes, Error, FOLLOW_MS, Found, Live, LookUp, Lookup, Metrics, Outcome, Result, StoreHealth,
     Unwell, VersionId, clock,
 };
 
@@ -296,11 +296,11 @@ impl Reader {
 
     /// A row in memory is read in less time than it takes to hand the read to another thread. One that is not stops
     /// this worker until the disk answers: the live version belongs in memory.
-    pub(crate) fn look_up_one(&self, dataset: &str, key: &str) -> Looked {
+    pub(crate) fn get(&self, dataset: &str, key: &str) -> Lookup {
         let start = Instant::now();
         let outcome = self.find(dataset, key);
         self.metrics.observe(start.elapsed(), 1);
-        Looked::Now(outcome)
+        Lookup::Ready(outcome)
     }
 
     fn find(&self, dataset: &str, key: &str) -> Outcome {

@@ -10,7 +10,7 @@ mod take;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as Lock, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -25,11 +25,12 @@ use tracing::warn;
 use self::count::RowCount;
 use self::latency::Latency;
 use self::poll::Polling;
+use super::batcher::LookupBatcher;
 use super::cache::Cache;
 use super::connect::{self, Address, timed_out};
 use super::connections::{Connection, Connections};
+use super::delivery::{Answer, PendingAnswer};
 use super::live_tables::Lost;
-use super::queue::{Answer, Queue, Stalled};
 use super::select::{self, Selected, Wanted};
 use super::store_table::StoreRow;
 use super::watermarks::{LiveSwap, SwapWatermarks};
@@ -135,7 +136,7 @@ pub(super) struct Node {
     store_id: OnceLock<String>,
     /// What was live before, as the primary told it.
     watermarks: SwapWatermarks,
-    queue: Lock<Queue>,
+    batcher: LookupBatcher,
     /// How many look-ups wait for it.
     pub(super) waiting: AtomicUsize,
     pub(super) latency: Latency,
@@ -182,7 +183,7 @@ impl Node {
             polling: Mutex::default(),
             store_id: OnceLock::new(),
             watermarks: SwapWatermarks::default(),
-            queue: Lock::new(Queue::new(settings.batch_keys_max, in_flight, timeout)),
+            batcher: LookupBatcher::new(settings.batch_keys_max, in_flight),
             waiting: AtomicUsize::new(0),
             latency: Latency::default(),
             cache: shared.cache.clone(),
@@ -234,27 +235,13 @@ impl Node {
         let _ = self.polled.subscribe().wait_for(|polled| *polled).await;
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks keys up, together with those that others ask for at the same time.
-    pub(super) async fn ask(self: &Arc<Self>, table: &Arc<Table>, keys: Vec<KeyBytes>) -> Vec<Answer> {
-        let count = keys.len();
-        let all = |failure: Failure| vec![Err(failure); count];
-        // The queue must be free again before anything else is done.
-        let joined = self.queue().join(table, keys, Instant::now());
-        let joined = match joined {
-            Ok(joined) => joined,
-            Err(Stalled) => return all(self.suspect("it does not answer")),
-        };
+    /// Looks a key up, together with those that others ask for at the same time.
+    pub(super) fn get(self: &Arc<Self>, table: &Arc<Table>, key: KeyBytes) -> Waiting {
+        let joined = self.batcher.join(table, key);
         if joined.start {
-            take::start_taking(self);
+            take::start_worker(self);
         }
-        let waiting = Waits::new(&self.waiting, count);
-        let answers = joined.answers.await;
-        drop(waiting);
-        answers.unwrap_or_else(|_| all(Failure::Away("the look-up was given up".into())))
+        Waiting { _count: Waits::new(self.clone(), 1), answer: joined.answer }
     }
 
     /// Looks many keys up with one statement; they are in order, each once. A request that is given up must not leave
@@ -266,7 +253,7 @@ impl Node {
         bytes: &Arc<AnswerBytes>,
     ) -> Selection {
         let (node, table, bytes) = (self.clone(), table.clone(), bytes.clone());
-        let _waiting = Waits::new(&self.waiting, keys.len());
+        let _waiting = Waits::new(self.clone(), keys.len());
         let task = async move {
             let mut conn = None;
             let place = tokio::time::timeout(node.timeout, async {
@@ -402,19 +389,33 @@ impl Node {
     }
 }
 
-/// Counts who waits for as long as it lives.
-struct Waits<'a>(&'a AtomicUsize, usize);
+/// A key that was asked for.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    answer: PendingAnswer,
+    _count: Waits,
+}
 
-impl<'a> Waits<'a> {
-    fn new(count: &'a AtomicUsize, more: usize) -> Self {
-        count.fetch_add(more, Ordering::Relaxed);
-        Self(count, more)
+impl Waiting {
+    pub(super) async fn answer(self) -> Answer {
+        self.answer.receive().await.unwrap_or_else(|| Err(Failure::Away("the lookup broke off".into())))
     }
 }
 
-impl Drop for Waits<'_> {
+/// Counts who waits for as long as it lives.
+#[derive(Debug)]
+struct Waits(Arc<Node>, usize);
+
+impl Waits {
+    fn new(node: Arc<Node>, more: usize) -> Self {
+        node.waiting.fetch_add(more, Ordering::Relaxed);
+        Self(node, more)
+    }
+}
+
+impl Drop for Waits {
     fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

@@ -12,17 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dataset::KeyBytes;
-use futures_util::future::join_all;
 use mysql_async::SslOpts;
 
-use self::servers::ServedAlone;
+use self::servers::{Selection, ServedAlone};
 use super::cache::{Cache, Kept};
 use super::connect::Address;
-use super::node::{Failure, Node, Shared, Table};
-use crate::error::chain;
-use crate::{
-    AnswerBytes, Error, Found, Live, LookUp, Looked, Metrics, Outcome, Question, Result, Settings, VersionId,
-};
+use super::node::{Failure, Node, Shared, Table, Waiting};
+use crate::{AnswerBytes, Error, Found, Live, LookUp, Lookup, Metrics, Outcome, Result, Settings, VersionId};
 
 /// How often a look-up is tried: again after a swap, and again on another server; but no more than twice as long as one
 /// may take.
@@ -35,8 +31,6 @@ pub struct Reader {
     replicas: Vec<Arc<Node>>,
     cache: Option<Arc<Cache>>,
     metrics: Metrics,
-    /// No look-up waits for another.
-    is_each_alone: bool,
     /// For how long replicas answer alone.
     alone_max: Duration,
     served_alone: Mutex<HashMap<String, ServedAlone>>,
@@ -61,7 +55,6 @@ impl Reader {
             primary,
             cache,
             metrics: shared.metrics,
-            is_each_alone: settings.batch_keys_max == 1,
             alone_max: Duration::from_secs(settings.alone_seconds_max),
             served_alone: Mutex::default(),
             turn: AtomicUsize::default(),
@@ -93,10 +86,10 @@ impl Reader {
         self.primary.fresh(dataset)?.live.get(dataset).cloned()
     }
 
-    pub(crate) fn look_up_one(self: &Arc<Self>, dataset: &str, key: &str) -> Looked {
+    pub(crate) fn get(self: &Arc<Self>, dataset: &str, key: &str) -> Lookup {
         if let Some(cache) = &self.cache {
             if let Some(table) = self.fresh(dataset) {
-                let found = |row| Looked::Now(Ok(Some(Found { version: table.live.id(), row })));
+                let found = |row| Lookup::Ready(Ok(Some(Found { version: table.live.id(), row })));
                 let Some(key) = table.live.schema.parse_key(key) else { return found(None) };
                 if let Some(Kept(row)) = cache.get(table.content, &key) {
                     self.metrics.cache_hits.inc();
@@ -105,90 +98,47 @@ impl Reader {
             }
             self.metrics.cache_misses.inc();
         }
-        let question = Question { dataset: dataset.to_owned(), key: key.to_owned() };
-        if self.is_each_alone {
-            let reader = self.clone();
-            return Looked::Later(Box::pin(async move { reader.ask(&question, Tries::default()).await }));
-        }
-        Looked::Together(question)
-    }
-
-    /// Each dataset's keys go together. What fails there is asked again by itself.
-    pub(crate) async fn ask_together(&self, questions: Vec<Question>, answer: impl Fn(usize, Outcome)) {
-        let mut datasets: Vec<&str> = questions.iter().map(|question| question.dataset.as_str()).collect();
-        datasets.sort_unstable();
-        datasets.dedup();
-        join_all(datasets.into_iter().map(|dataset| self.ask_dataset(dataset, &questions, &answer))).await;
-    }
-
-    /// Asks the questions of one dataset.
-    async fn ask_dataset(&self, dataset: &str, questions: &[Question], answer: &impl Fn(usize, Outcome)) {
-        let of_dataset = questions.iter().enumerate().filter(|(_, question)| question.dataset == dataset);
-        let tries = Tries::default();
-        let (node, table) = match self.select_server(dataset, &tries).await {
-            Ok(Some(chosen)) => chosen,
-            Ok(None) => return of_dataset.for_each(|(place, _)| answer(place, Ok(None))),
-            Err(error) => {
-                let why = chain(&error);
-                return of_dataset
-                    .for_each(|(place, _)| answer(place, Err(Error::Unavailable(why.clone().into()))));
-            }
-        };
-        let found = |row| Ok(Some(Found { version: table.live.id(), row }));
-        let (mut places, mut keys) =
-            (Vec::with_capacity(questions.len()), Vec::with_capacity(questions.len()));
-        let mut no_keys = Vec::new();
-        for (place, question) in of_dataset {
-            match table.live.schema.parse_key(&question.key) {
-                Some(key) => {
-                    places.push(place);
-                    keys.push(key);
+        let first = self.first_attempt(dataset, key);
+        let (reader, dataset, key) = (self.clone(), dataset.to_owned(), key.to_owned());
+        Lookup::Pending(Box::pin(async move {
+            let mut tries = Tries::default();
+            if let Some((node, version, waiting)) = first {
+                match waiting.answer().await {
+                    Ok(row) => return Ok(Some(Found { version, row })),
+                    Err(failure) => tries.note(&node, failure)?,
                 }
-                None => no_keys.push(place),
             }
-        }
-        let alone = no_keys.into_iter().map(async |place| {
-            answer(place, self.ask(&questions[place], Tries::default()).await);
-        });
-        join_all(alone).await;
-        if keys.is_empty() {
-            return;
-        }
-        let mut again = Vec::new();
-        for (place, answered) in places.into_iter().zip(node.ask(&table, keys).await) {
-            match answered {
-                Ok(row) => answer(place, found(row)),
-                Err(failure) => again.push((place, failure)),
-            }
-        }
-        let again = again.into_iter().map(async |(place, failure)| {
-            let mut tries = tries.clone();
-            let outcome = match tries.note(&node, failure) {
-                Ok(()) => self.ask(&questions[place], tries).await,
-                Err(error) => Err(error),
-            };
-            answer(place, outcome);
-        });
-        join_all(again).await;
+            // A box of its own, so that the future of nearly every lookup stays small.
+            Box::pin(reader.ask(&dataset, &key, tries)).await
+        }))
+    }
+
+    /// Hands a key to the server that is asked first, where that can be told without waiting.
+    fn first_attempt(&self, dataset: &str, key: &str) -> Option<(Arc<Node>, VersionId, Waiting)> {
+        let Ok(Selection::Server(node, table)) = self.select_now(dataset, &Tries::default()) else {
+            return None;
+        };
+        let key = table.live.schema.parse_key(key)?;
+        let waiting = node.get(&table, key);
+        Some((node, table.live.id(), waiting))
     }
 
     /// Asks for one key, until there is an answer or no sense in another try.
-    async fn ask(&self, question: &Question, mut tries: Tries) -> Outcome {
-        while let Some((node, table)) = self.select_server(&question.dataset, &tries).await? {
+    async fn ask(&self, dataset: &str, key: &str, mut tries: Tries) -> Outcome {
+        while let Some((node, table)) = self.select_server(dataset, &tries).await? {
             let version = table.live.id();
-            let Some(key) = table.live.schema.parse_key(&question.key) else {
+            let Some(key) = table.live.schema.parse_key(key) else {
                 // Another version may have keys of another type.
-                if !self.is_current(&question.dataset, &table) {
-                    self.primary.refresh(&question.dataset).await;
+                if !self.is_current(dataset, &table) {
+                    self.primary.refresh(dataset).await;
                     tries.note(&node, Failure::Moved)?;
                     continue;
                 }
                 return Ok(Some(Found { version, row: None }));
             };
-            match node.ask(&table, vec![key]).await.pop() {
-                Some(Ok(row)) => return Ok(Some(Found { version, row })),
-                Some(Err(failure)) => tries.note(&node, failure)?,
-                None => return Err(Error::internal("a look-up without an answer")),
+            match node.get(&table, key).answer().await {
+                Ok(row) => return Ok(Some(Found { version, row })),
+                Err(failure) => tries.note(&node, failure)?,
             }
         }
         Ok(None)
@@ -230,7 +180,7 @@ impl Reader {
     }
 }
 
-/// What was tried for one question.
+/// What was tried for one key.
 #[derive(Clone)]
 struct Tries {
     start: Instant,

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dataset::{Dataset, Datasets, RowBatch, Schema, Value};
 use prometheus::Registry;
 use store::{
-    AnswerBudget, AnswerBytes, Counts, Looked, Metrics, NewVersion, Outcome, Published, Reader, Settings,
+    AnswerBudget, AnswerBytes, Counts, Lookup, Metrics, NewVersion, Outcome, Published, Reader, Settings,
     Staging, State, Store,
 };
 use testkit::{Database, MariaDb};
@@ -188,14 +187,9 @@ pub(crate) async fn fill(staging: &mut Staging, batch: RowBatch) -> store::Resul
 
 /// Looks one key up, by itself.
 pub(crate) async fn one(reader: &Reader, dataset: &str, key: &str) -> Outcome {
-    match reader.look_up_one(dataset, key) {
-        Looked::Now(outcome) => outcome,
-        Looked::Later(outcome) => outcome.await,
-        Looked::Together(question) => {
-            let answer = Mutex::new(None);
-            reader.ask_together(vec![question], |_, outcome| *answer.lock().unwrap() = Some(outcome)).await;
-            answer.into_inner().unwrap().unwrap()
-        }
+    match reader.get(dataset, key) {
+        Lookup::Ready(outcome) => outcome,
+        Lookup::Pending(outcome) => outcome.await,
     }
 }
 

@@ -158,14 +158,14 @@ async fn an_answer_is_given_again_without_the_database_and_not_for_longer_than_s
     let before = statements(&server);
     let mut at_hand = 0;
     for _ in 0..1000 {
-        let looked = reader.look_up_one("items", "a");
-        at_hand += usize::from(matches!(looked, store::Looked::Now(Ok(Some(_)))));
+        let looked = reader.get("items", "a");
+        at_hand += usize::from(matches!(looked, store::Lookup::Ready(Ok(Some(_)))));
     }
     assert!(at_hand > 500, "{at_hand} of 1000 were at hand");
     assert!(statements(&server) - before < 100);
     server.pause();
     tokio::time::sleep(Duration::from_millis(store::FOLLOW_MS * 2)).await;
-    assert!(matches!(reader.look_up_one("items", "a"), store::Looked::Together(_)));
+    assert!(matches!(reader.get("items", "a"), store::Lookup::Pending(_)));
     assert_eq!(reader.current("items"), None);
     server.resume();
 }

@@ -102,7 +102,7 @@ async fn an_address_that_moves_is_followed_and_one_of_two_servers_answers_from_o
     proxy.lead_to(second.port());
     for _ in 0..20 {
         let answers = join_all((0..50).map(|_| one(&reader, "items", "a"))).await;
-        assert!(answers.iter().any(Result::is_ok));
+        assert!(answers.iter().any(Result::is_ok), "{:?}", answers.first());
     }
     // The name has moved for good: another store is refused by name.
     proxy.close_connections();
@@ -110,7 +110,7 @@ async fn an_address_that_moves_is_followed_and_one_of_two_servers_answers_from_o
     proxy.lead_to(first.port());
     proxy.close_connections();
     until(|| reader.current("items").is_some()).await;
-    assert!(one(&reader, "items", "a").await.is_ok());
+    one(&reader, "items", "a").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

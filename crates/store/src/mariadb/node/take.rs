@@ -1,100 +1,108 @@
-//! Those who take batches from the queue of a server, answer them, and are there for no longer than there are any.
+//! Workers, which take batches, answer them, and end when there are no more.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use dataset::KeyBytes;
-
+use super::super::batcher::{Batch, BatchNumber, MORE_AFTER};
 use super::super::connect::{self, timed_out};
-use super::super::queue::{Asker, Askers, Taken, Task};
+use super::super::connections::Connection;
+use super::super::delivery::{Waiter, deliver};
 use super::super::select::Wanted;
-use super::{Failure, Node, Selection, Table};
+use super::{Failure, Node, Selection};
 
 impl Node {
-    /// Gives each who waits for a key of a batch its row.
-    fn answer(&self, table: &Table, keys: &[KeyBytes], found: Selection, askers: Askers) {
+    /// Gives each waiter of a batch its row.
+    fn answer(&self, batch: Batch, found: Selection) {
         let mut rows = match found {
             Ok(rows) => rows,
-            Err(failure) => return refuse(askers.into_iter().map(|(_, asker)| asker), &failure),
+            Err(failure) => return refuse(batch.waiters.into_iter().map(|(_, waiter)| waiter), &failure),
         };
         if let Some(cache) = &self.cache {
-            for (key, row) in keys.iter().zip(&rows) {
-                cache.insert(table.content, key.clone(), row.clone());
+            for (key, row) in batch.keys.iter().zip(&rows) {
+                cache.insert(batch.table.content, key.clone(), row.clone());
             }
         }
-        let one_each = askers.len() == keys.len();
-        for (place, asker) in askers {
+        let one_each = batch.waiters.len() == batch.keys.len();
+        deliver(batch.waiters.into_iter().map(|(place, waiter)| {
             let row = if one_each { rows[place].take() } else { rows[place].clone() };
-            asker.answer(Ok(row));
-        }
+            (waiter, Ok(row))
+        }));
     }
 
-    /// Tells all who wait that there is no sense in it: nobody waits for a server that does not answer looks either.
+    /// Tells all who wait that there is no sense in it: nobody waits for a server that does not answer polls either.
     pub(super) fn give_up(&self) {
-        let given_up = self.queue().give_up();
-        refuse(given_up, &Failure::Away("the database does not answer".into()));
+        refuse(self.batcher.give_up(), &Failure::Away("the database does not answer".into()));
     }
 }
 
-fn refuse(askers: impl IntoIterator<Item = Asker>, failure: &Failure) {
-    askers.into_iter().for_each(|asker| asker.answer(Err(failure.clone())));
+pub(super) fn refuse(waiters: impl IntoIterator<Item = Waiter>, failure: &Failure) {
+    deliver(waiters.into_iter().map(|waiter| (waiter, Err(failure.clone()))));
 }
 
-pub(super) fn start_taking(node: &Arc<Node>) {
-    node.runtime.spawn(take(node.clone()));
+pub(super) fn start_worker(node: &Arc<Node>) {
+    node.runtime.spawn(work(node.clone()));
 }
 
 /// Takes batches until there are no more.
-async fn take(node: Arc<Node>) {
-    let mut taker = Taker { node: &node, under_way: None, is_done: false };
+async fn work(node: Arc<Node>) {
+    let mut worker =
+        Worker { node: &node, last: None, failure: Failure::Away("the lookup broke off".into()) };
     let mut conn = None;
     loop {
         let connected = tokio::time::timeout(node.timeout, node.connection(&mut conn)).await;
         if let Err(error) = connected.unwrap_or_else(|elapsed| Err(timed_out(elapsed))) {
-            let failure = node.away(&error);
-            let nobody_left = node.queue().dismiss(connect::is_too_many(&error));
-            refuse(nobody_left, &failure);
-            break;
+            if connect::is_too_many(&error) {
+                node.batcher.pause();
+            }
+            worker.failure = node.away(&error);
+            return;
         }
-        let Taken { task, expired } = node.queue().take(Instant::now());
-        if !expired.is_empty() {
-            node.log_failure("none was under way in time");
-            refuse(expired, &Failure::Away("no answer in time".into()));
+        let Some(batch) = node.batcher.take(worker.last) else { break };
+        worker.last = Some(batch.number);
+        if batch.start {
+            start_worker(&node);
         }
-        let Some(Task { number, table, keys, start }) = task else { break };
-        taker.under_way = Some(number);
-        if start {
-            start_taking(&node);
-        }
-        let found = node.select(&mut conn, &table, Wanted { keys: &keys, bytes: None }).await;
-        let askers = node.queue().land(number, found.is_ok(), Instant::now());
-        taker.under_way = None;
-        node.answer(&table, &keys, found, askers);
+        run(&node, &mut conn, batch).await;
     }
-    taker.is_done = true;
     if let Some(conn) = conn {
         node.connections.put_back(conn);
     }
 }
 
-/// Who takes batches. If that breaks off, nobody may wait for it.
-struct Taker<'a> {
-    node: &'a Node,
-    under_way: Option<u64>,
-    is_done: bool,
+/// A worker, which ends in one way or another.
+struct Worker<'a> {
+    node: &'a Arc<Node>,
+    /// The batch that it took last.
+    last: Option<BatchNumber>,
+    /// What those are told who wait and for whom no other worker comes.
+    failure: Failure,
 }
 
-impl Drop for Taker<'_> {
+impl Drop for Worker<'_> {
     fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        let failure = Failure::Away("the look-up broke off".into());
-        if let Some(number) = self.under_way {
-            let askers = self.node.queue().land(number, false, Instant::now());
-            refuse(askers.into_iter().map(|(_, asker)| asker), &failure);
-        }
-        let nobody_left = self.node.queue().dismiss(false);
-        refuse(nobody_left, &failure);
+        refuse(self.node.batcher.end_worker(self.last), &self.failure);
     }
+}
+
+async fn run(node: &Arc<Node>, conn: &mut Option<Connection>, batch: Batch) {
+    let found = query(node, conn, &batch).await;
+    node.batcher.complete(batch.number);
+    if let Err(failure @ Failure::Away(_)) = &found {
+        // The others would wait for as long.
+        refuse(node.batcher.give_up_table(&batch.table), failure);
+    }
+    node.answer(batch, found);
+}
+
+/// Sends a query. Where it is slow, another one may begin for the keys that wait behind it.
+async fn query(node: &Arc<Node>, conn: &mut Option<Connection>, batch: &Batch) -> Selection {
+    let query = node.select(conn, &batch.table, Wanted { keys: &batch.keys, bytes: None });
+    let mut query = std::pin::pin!(query);
+    if let Ok(found) = tokio::time::timeout(MORE_AFTER, &mut query).await {
+        return found;
+    }
+    // Keys that came before this query was slow start no worker themselves.
+    if node.batcher.needs_worker() {
+        start_worker(node);
+    }
+    query.await
 }

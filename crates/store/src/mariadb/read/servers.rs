@@ -36,7 +36,7 @@ pub(super) struct ServedAlone {
 }
 
 /// What comes of one attempt to select a server.
-enum Selection {
+pub(super) enum Selection {
     Server(Arc<Node>, Arc<Table>),
     /// There is no such dataset.
     NoDataset,
@@ -88,7 +88,7 @@ impl Reader {
         }
     }
 
-    fn select_now(&self, dataset: &str, tries: &Tries) -> Result<Selection> {
+    pub(super) fn select_now(&self, dataset: &str, tries: &Tries) -> Result<Selection> {
         let seen = self.primary.seen();
         let held_since = seen.silent.get(dataset);
         if held_since.is_some_and(|since| now_millis().saturating_sub(*since) > HELD_MS_MAX) {
