@@ -92,9 +92,8 @@ impl Chunks {
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::TrailerStart | State::Trailer, _) => State::Trailer,
             (State::TrailerLf, b'\n') => State::TrailerStart,
-            (State::EndLf, b'\n') => State::Ended,
+            (State::EndLf, b'\n') | (State::Ended, _) => State::Ended,
             (State::TrailerLf | State::EndLf, _) => return Err(FramingFault::End),
-            (State::Ended, _) => State::Ended,
         })
     }
 }
