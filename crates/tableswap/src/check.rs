@@ -1,7 +1,8 @@
 //! `tableswap check`: the very same validation as an upload's, without a server.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -86,14 +87,15 @@ async fn open(path: &Path) -> Result<Box<dyn AsyncRead + Unpin + Send>, Error> {
     }
     let file = tokio::fs::File::open(path).await.map_err(|error| Error::file(path, error))?;
     let is_dir = file.metadata().await.is_ok_and(|metadata| metadata.is_dir());
-    if is_dir { Err(Error::file(path, std::io::ErrorKind::IsADirectory.into())) } else { Ok(Box::new(file)) }
+    if is_dir { Err(Error::file(path, io::ErrorKind::IsADirectory.into())) } else { Ok(Box::new(file)) }
 }
 
 /// Refuses to write the report over the file that is checked, or over anything but a report.
 fn refuse_other_file(report: &Path, checked: &Path) -> Result<(), Error> {
     let Ok(there) = fs::metadata(report) else { return Ok(()) };
     let same = |other: &fs::Metadata| (there.dev(), there.ino()) == (other.dev(), other.ino());
-    if fs::metadata(checked).is_ok_and(|checked| same(&checked)) {
+    let checked = if checked == Path::new("-") { stdin_metadata() } else { fs::metadata(checked) };
+    if checked.is_ok_and(|checked| same(&checked)) {
         return Err(Error::ReportIsInput(report.to_owned()));
     }
     if !there.is_file() {
@@ -105,6 +107,11 @@ fn refuse_other_file(report: &Path, checked: &Path) -> Result<(), Error> {
     file.take(first_line).read_to_end(&mut start).map_err(|error| Error::file(report, error))?;
     let is_report = start.strip_prefix(REPORT_HEADER.as_bytes()).is_some_and(|rest| rest == b"\n");
     if is_report || there.len() == 0 { Ok(()) } else { Err(Error::NotAReport(report.to_owned())) }
+}
+
+/// What the standard input is: a shell may have redirected it to a file.
+fn stdin_metadata() -> io::Result<fs::Metadata> {
+    fs::File::from(io::stdin().as_fd().try_clone_to_owned()?).metadata()
 }
 
 /// Puts the report where the user wants it; without a reject it has only its header.

@@ -1,11 +1,13 @@
 //! What the command says where something is not as the user believes.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 
 use testkit::rows::{promotion_id, promotions_csv};
 
-use crate::harness::{Backend, Site, printed};
+use crate::harness::{Backend, Site, printed, program};
 
 #[test]
 fn a_report_never_replaces_the_file_that_is_checked() {
@@ -20,6 +22,14 @@ fn a_report_never_replaces_the_file_that_is_checked() {
         assert!(printed.contains("is the file that is checked: name another one\nexit 2"), "{printed}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), promotions_csv(10, 1));
+    // A report as the input, redirected by a shell.
+    let report =
+        site.file("report.csv", "line,column,value,code,reason,record\n1,id,x,not_uuid,not a UUID,x\n");
+    let mut command = Command::new(program("tableswap"));
+    command.args(["check", "-", "--report", &report]).stdin(File::open(&report).unwrap());
+    let printed = printed(&command.output().unwrap());
+    assert!(printed.contains("is the file that is checked: name another one\nexit 2"), "{printed}");
+    assert_eq!(std::fs::read_to_string(&report).unwrap().lines().count(), 2);
 }
 
 #[test]
