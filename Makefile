@@ -26,7 +26,7 @@ test: compiler tools check deny deploy-check
 
 # make fuzz -----------------------------------------------------------------------------------------------------------
 
-# Random bytes against all that reads what others send, this long for each of the five targets. The short
+# Random bytes against all that reads what others send, this long for each of the six targets. The short
 # form, the same inputs each time, is part of make test.
 MINUTES := 20
 
@@ -34,6 +34,7 @@ fuzz: compiler
 	FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) cargo test --package dataset --test fuzz -- --nocapture --test-threads=3
 	FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) cargo test --package ingest --test it -- fuzz:: --nocapture
 	FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) cargo test --package updater --lib -- p10_any_bytes --nocapture
+	FUZZ_SECONDS=$$(( $(MINUTES) * 60 )) cargo test --package service --lib -- p10_any_bytes --nocapture
 
 # make torture --------------------------------------------------------------------------------------------------------
 

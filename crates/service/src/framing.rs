@@ -110,21 +110,35 @@ fn values<'a>(request: &'a httparse::Request<'_, '_>, name: &'static str) -> imp
 mod tests {
     use super::*;
 
-    /// The bodies that a connection has, each as its text, and how the reading ended.
-    fn follow(text: &str, piece_bytes: usize) -> Option<FramingFault> {
-        let mut framing = Framing::default();
-        for piece in text.as_bytes().chunks(piece_bytes) {
+    /// How the reading of a connection ends: with a fault behind this many bytes, or with what it waits for.
+    fn read(bytes: &[u8], piece_bytes: usize) -> Result<String, (usize, FramingFault)> {
+        let (mut framing, mut end) = (Framing::default(), 0);
+        for piece in bytes.chunks(piece_bytes) {
             let mut position = 0;
             while position < piece.len() {
                 match framing.advance(&piece[position..]) {
-                    Step::Read { length, .. } => position += length,
-                    Step::Lost => return None,
-                    Step::Broken(fault) => return Some(fault),
+                    Step::Read { length, .. } => {
+                        assert!(length > 0 && position + length <= piece.len());
+                        position += length;
+                    }
+                    Step::Lost => return Ok("lost".to_owned()),
+                    Step::Broken(fault) => return Err((end + position, fault)),
                 }
             }
+            end += piece.len();
         }
-        assert!(framing.head.is_empty() && framing.body == Body::None, "{framing:?}");
-        None
+        let head = if framing.head.is_empty() { "" } else { "in a head " };
+        Ok(format!("{head}{:?}", framing.body))
+    }
+
+    fn follow(text: &str, piece_bytes: usize) -> Option<FramingFault> {
+        match read(text.as_bytes(), piece_bytes) {
+            Ok(end) => {
+                assert!(["lost", "None"].contains(&end.as_str()), "{end}");
+                None
+            }
+            Err((_, fault)) => Some(fault),
+        }
     }
 
     const CHUNKED: &str = "PUT / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n";
@@ -165,5 +179,36 @@ mod tests {
         let head = "PUT / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n";
         let expected = Step::Read { length: head.len(), expects_continue: true };
         assert_eq!(Framing::default().advance(head.as_bytes()), expected);
+    }
+
+    #[test]
+    fn p10_any_bytes_give_the_same_fault_in_pieces_of_any_size() {
+        let seeds: [&[u8]; 3] = [
+            b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nb,2,\n\r\n0\r\na: b\r\n\r\n",
+            b"PUT / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nb,2,\n",
+            b"GET / HTTP/1.1\r\n\r\nPUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz",
+        ];
+        let tokens: [&[u8]; 10] = [
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"0\r\n\r\n",
+            b"5;x=y\r\n",
+            b"ffffffffffffffff",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Content-Length: 3\r\n",
+            b"Upgrade: websocket\r\n",
+            b"GET / HTTP/1.1\r\n",
+        ];
+        testkit::fuzz("framing", &seeds, &tokens, |bytes| {
+            let whole = read(bytes, bytes.len().max(1));
+            for piece_bytes in [1, 2, 7] {
+                assert_eq!(read(bytes, piece_bytes), whole, "pieces of {piece_bytes}");
+            }
+            match whole {
+                Ok(end) => end.replace(|char: char| char.is_ascii_digit(), ""),
+                Err((_, fault)) => format!("{fault:?}"),
+            }
+        });
     }
 }
