@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::codecs::{DecodeV2, GzipDecoder, ZstdDecoder};
+use async_compression::core::util::{PartialBuffer, WriteBuffer};
 use async_compression::zstd::DParameter;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::error::Fault;
 use crate::format::{self, MARK_BYTES, Packing};
@@ -27,111 +27,99 @@ pub(crate) async fn unpack<B>(mut body: Counted<B>, limits: &Limits) -> Result<U
 where
     B: Stream<Item = io::Result<Bytes>> + Unpin,
 {
-    let (mut first, mut ended) = (BytesMut::with_capacity(MARK_BYTES), false);
-    while first.len() < MARK_BYTES && !ended {
+    let (mut first, mut is_ended) = (BytesMut::with_capacity(MARK_BYTES), false);
+    while first.len() < MARK_BYTES && !is_ended {
         match body.next().await {
             Some(piece) => {
                 first.extend_from_slice(&piece.map_err(|error| Error::of_reader(error, 1))?);
             }
-            None => ended = true,
+            None => is_ended = true,
         }
     }
     let packing = format::packing(&first[..first.len().min(MARK_BYTES)])?;
-    let input = Input { piece: first.freeze(), ended };
     Ok(Unpacked {
         packing,
         body,
-        decoder: Decoder::new(packing, input),
-        members: 0,
+        piece: first.freeze(),
+        is_ended,
+        member: decoder(packing).map(Member::new),
         bytes: 0,
         bytes_max: limits.unpacked_bytes_max,
         ratio_max: limits.unpacked_ratio_max,
     })
 }
 
+fn decoder(packing: Packing) -> Option<Box<dyn DecodeV2 + Send>> {
+    match packing {
+        Packing::Plain => None,
+        Packing::Gzip => Some(Box::new(GzipDecoder::new())),
+        Packing::Zstd => {
+            let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
+            Some(Box::new(ZstdDecoder::new_with_params(&[window])))
+        }
+    }
+}
+
 /// The bytes of the CSV.
-///
-/// A packed file can have several members, one after the other. A decoder reads one member, and what follows is judged
-/// here by its first byte: the decoders of the library join members by themselves, but how much of what is no member
-/// they have consumed when they report it depends on how the file was cut into pieces.
 pub(crate) struct Unpacked<B> {
     packing: Packing,
     body: Counted<B>,
-    decoder: Decoder,
-    /// Members that were unpacked to their end.
-    members: u64,
+    /// What is left of a piece of the body.
+    piece: Bytes,
+    /// Whether no piece follows.
+    is_ended: bool,
+    /// Nothing where the file is not packed.
+    member: Option<Member>,
     /// Bytes that were unpacked.
     bytes: u64,
     bytes_max: u64,
     ratio_max: u64,
 }
 
-/// The piece of the body that is being unpacked.
-#[derive(Default)]
-struct Input {
-    piece: Bytes,
-    ended: bool,
+/// A member of a packed file: a file may have several, one after the other.
+///
+/// What follows a member is judged by its first byte. The readers of the library join members by themselves, but how much
+/// of what is no member they have consumed when they say so depends on how the file was cut into pieces. The decoder is
+/// used again for each member: a million new ones of zstd take 8 s.
+struct Member {
+    decoder: Box<dyn DecodeV2 + Send>,
+    /// Whether the member has ended, and the next one has not begun.
+    is_over: bool,
+    /// Whether a member came before.
+    is_later: bool,
+    /// Whether the decoder may have output for which there was no room.
+    is_full: bool,
+    /// What is wrong behind the output that was handed on.
+    error: Option<io::Error>,
 }
 
-impl AsyncRead for Input {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let piece = ready!(Pin::new(&mut *this).poll_fill_buf(cx))?;
-        let length = piece.len().min(buf.remaining());
-        buf.put_slice(&piece[..length]);
-        Pin::new(this).consume(length);
-        Poll::Ready(Ok(()))
+impl Member {
+    fn new(decoder: Box<dyn DecodeV2 + Send>) -> Self {
+        Self { decoder, is_over: false, is_later: false, is_full: false, error: None }
     }
-}
 
-impl AsyncBufRead for Input {
-    /// Whoever polls the decoder polls the body next, which registers the waker.
-    fn poll_fill_buf(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let this = self.get_mut();
-        if this.piece.is_empty() && !this.ended {
-            return Poll::Pending;
+    /// Unpacks as much of a piece as there is room for, and takes that off the piece.
+    fn decode(&mut self, piece: &mut Bytes, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
         }
-        Poll::Ready(Ok(&this.piece))
-    }
-
-    fn consume(self: Pin<&mut Self>, length: usize) {
-        self.get_mut().piece.advance(length);
-    }
-}
-
-/// Unpacks one member.
-enum Decoder {
-    Plain(Input),
-    Gzip(Box<GzipDecoder<Input>>),
-    Zstd(Box<ZstdDecoder<Input>>),
-}
-
-impl Decoder {
-    fn new(packing: Packing, input: Input) -> Self {
-        match packing {
-            Packing::Plain => Self::Plain(input),
-            Packing::Gzip => Self::Gzip(Box::new(GzipDecoder::new(input))),
-            Packing::Zstd => {
-                let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
-                Self::Zstd(Box::new(ZstdDecoder::with_params(input, &[window])))
-            }
+        let mut input = PartialBuffer::new(&piece[..]);
+        let mut output = WriteBuffer::new_initialized(buf.initialize_unfilled());
+        let result = self.decoder.decode(&mut input, &mut output);
+        let (read, written) = (input.written_len(), output.written_len());
+        let is_full = output.has_no_spare_space();
+        // Without input it is asked only for output that is left, and having none is an error to some.
+        let result = if piece.is_empty() { Ok(matches!(result, Ok(true))) } else { result };
+        piece.advance(read);
+        buf.advance(written);
+        self.is_over = matches!(result, Ok(true));
+        self.is_full = is_full && !self.is_over;
+        match result {
+            Err(error) if written == 0 => return Err(error),
+            Err(error) => self.error = Some(error),
+            Ok(_) => {}
         }
-    }
-
-    fn input(&mut self) -> &mut Input {
-        match self {
-            Self::Plain(input) => input,
-            Self::Gzip(decoder) => decoder.get_mut(),
-            Self::Zstd(decoder) => decoder.get_mut(),
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(input) => Pin::new(input).poll_read(cx, buf),
-            Self::Gzip(decoder) => Pin::new(decoder.as_mut()).poll_read(cx, buf),
-            Self::Zstd(decoder) => Pin::new(decoder.as_mut()).poll_read(cx, buf),
-        }
+        Ok(())
     }
 }
 
@@ -156,26 +144,27 @@ impl<B: Stream<Item = io::Result<Bytes>> + Unpin> Unpacked<B> {
         Ok(())
     }
 
-    /// Begins the next member if bytes are left of the piece, and refuses them if they are none.
-    fn next_member(&mut self) -> Result<(), Fault> {
+    /// Unpacks more of the piece, or hands it on as it is.
+    fn advance(&mut self, buf: &mut ReadBuf<'_>) -> Result<(), Fault> {
+        let Some(member) = &mut self.member else {
+            let length = self.piece.len().min(buf.remaining());
+            buf.put_slice(&self.piece.split_to(length));
+            return Ok(());
+        };
         let format = self.packing.name();
-        let input = self.decoder.input();
-        let Some(&first) = input.piece.first() else { return Ok(()) };
-        self.members += 1;
-        if !self.packing.begins_with(first) {
-            return Err(Fault::TrailingData { format, is_zeros: first == 0 });
+        if let (true, Some(&first)) = (member.is_over, self.piece.first()) {
+            if !self.packing.begins_with(first) {
+                return Err(Fault::TrailingData { format, is_zeros: first == 0 });
+            }
+            member.decoder.reinit().map_err(|source| Fault::Unpack { format, source })?;
+            (member.is_over, member.is_later) = (false, true);
         }
-        let input = mem::take(input);
-        self.decoder = Decoder::new(self.packing, input);
-        Ok(())
+        let is_later = member.is_later;
+        member.decode(&mut self.piece, buf).map_err(|error| self.fault(error, is_later))
     }
 
     /// What an error of the decoder says about the file.
-    fn fault(&self, error: io::Error) -> Fault {
-        let source = match Fault::take(error) {
-            Ok(fault) => return fault,
-            Err(source) => source,
-        };
+    fn fault(&self, source: io::Error, is_later: bool) -> Fault {
         let format = self.packing.name();
         // The libraries tell their errors apart only by their texts.
         match source.to_string().as_str() {
@@ -183,11 +172,19 @@ impl<B: Stream<Item = io::Result<Bytes>> + Unpin> Unpacked<B> {
                 Fault::Unsupported("zstd with a window above 8 MiB")
             }
             "Dictionary mismatch" => Fault::Unsupported("zstd with a dictionary"),
-            "Invalid gzip header" | "Unknown frame descriptor" if self.members > 0 => {
+            "Invalid gzip header" | "Unknown frame descriptor" if is_later => {
                 Fault::TrailingData { format, is_zeros: false }
             }
             _ => Fault::Unpack { format, source },
         }
+    }
+
+    /// Checks that the file does not end inside a member.
+    fn end(&self) -> Result<(), Fault> {
+        if self.member.as_ref().is_none_or(|member| member.is_over) {
+            return Ok(());
+        }
+        Err(Fault::Unpack { format: self.packing.name(), source: io::ErrorKind::UnexpectedEof.into() })
     }
 }
 
@@ -195,30 +192,22 @@ impl<B: Stream<Item = io::Result<Bytes>> + Unpin> AsyncRead for Unpacked<B> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        loop {
-            if let Poll::Ready(read) = this.decoder.poll_read(cx, buf) {
-                read.map_err(|error| this.fault(error))?;
-                let length = buf.filled().len() - before;
-                this.count(length)?;
-                if length > 0 || buf.remaining() == 0 {
-                    return Poll::Ready(Ok(()));
+        while buf.filled().len() == before && buf.remaining() > 0 {
+            let has_more = |member: &Member| member.is_full || member.error.is_some();
+            if this.piece.is_empty() && !this.member.as_ref().is_some_and(has_more) {
+                if this.is_ended {
+                    return Poll::Ready(this.end().map_err(io::Error::from));
                 }
-                // The member has ended.
-                this.next_member()?;
-            }
-            let input = this.decoder.input();
-            if !input.piece.is_empty() {
-                continue;
-            }
-            if input.ended {
-                return Poll::Ready(Ok(()));
-            }
-            match ready!(this.body.poll_next_unpin(cx)) {
-                Some(Ok(piece)) => input.piece = piece,
-                Some(Err(error)) => return Poll::Ready(Err(this.fault(error).into())),
-                None => input.ended = true,
+                match ready!(this.body.poll_next_unpin(cx)).transpose()? {
+                    Some(piece) => this.piece = piece,
+                    None => this.is_ended = true,
+                }
+            } else {
+                this.advance(buf)?;
             }
         }
+        this.count(buf.filled().len() - before)?;
+        Poll::Ready(Ok(()))
     }
 }
 
