@@ -110,20 +110,16 @@ fn server(tls: Option<&TlsFiles>) -> io::Result<(actix_web::dev::Server, Health,
             .configure(routes)
             .default_service(web::route().to(service::nothing_there))
     };
-    let server = match tls {
+    let server = if tls.is_some() {
         // As the updater listens.
-        Some(tls) => {
-            let unread_wait = Duration::from_secs(10);
-            let tls = Some(tls);
-            let (workers, connections_max, stop_wait_seconds) = (2, 1000, 10);
-            let listen = Listen { listener, tls, workers, connections_max, unread_wait, stop_wait_seconds };
-            service::listen(listen, app)?
-        }
+        let unread_wait = Duration::from_secs(10);
+        let (workers, connections_max, stop_wait_seconds) = (2, 1000, 10);
+        let listen = Listen { listener, tls, workers, connections_max, unread_wait, stop_wait_seconds };
+        service::listen(listen, app)?
+    } else {
         // As the api does.
-        None => {
-            let server = HttpServer::new(app).on_connect(Streams::on_connect).workers(2);
-            server.shutdown_timeout(10).disable_signals().listen(listener)?.run()
-        }
+        let server = HttpServer::new(app).on_connect(Streams::on_connect).workers(2);
+        server.shutdown_timeout(10).disable_signals().listen(listener)?.run()
     };
     Ok((server, health, port))
 }
