@@ -90,10 +90,7 @@ impl Running {
     fn get(&self, id: &str) -> http::Response {
         let headers: Vec<(&str, &str)> =
             self.header.iter().filter_map(|header| header.split_once(": ")).collect();
-        http::request(
-            self.port,
-            http::head("GET", &format!("/promotions/{id}"), self.port, &headers).as_bytes(),
-        )
+        http::get_with(self.port, &format!("/promotions/{id}"), &headers)
     }
 }
 

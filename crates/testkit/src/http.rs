@@ -1,11 +1,16 @@
-//! A blocking HTTP/1.1 client of a few lines, for requests that ordinary clients refuse to send.
+//! Requests to a port of 127.0.0.1, each on a connection of its own.
 //!
-//! It sends the bytes that it is given, right or wrong, on a connection of their own to a port of 127.0.0.1.
+//! Ordinary requests go through ureq. Below them are connections of plain bytes, for requests that no ordinary client
+//! sends: malformed, slow, or broken off.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Error, ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::Duration;
+
+use ureq::http::Request;
+use ureq::http::request::Builder;
+use ureq::{Agent, AsSendBody};
 
 /// How long one read or write may take: a server that hangs fails the test instead of hanging it too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -15,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// The header lines in their order, names in lower case.
+    /// The header lines, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body, with the transfer encoding taken off.
     pub body: Vec<u8>,
@@ -35,35 +40,87 @@ impl Response {
 
 /// `GET path`.
 pub fn get(port: u16, path: &str) -> Response {
-    request(port, head("GET", path, port, &[]).as_bytes())
+    answered(port, try_get(port, path))
 }
 
-/// `POST path` with these headers and this body; the length is added.
+/// As [`get`], but gives the error: of a server that is away, hangs, or breaks off.
+pub fn try_get(port: u16, path: &str) -> io::Result<Response> {
+    exchange(builder("GET", port, path, &[]).body(()), PATIENCE)
+}
+
+/// `GET path` with these headers.
+pub fn get_with(port: u16, path: &str, headers: &[(&str, &str)]) -> Response {
+    answered(port, exchange(builder("GET", port, path, headers).body(()), PATIENCE))
+}
+
+/// `POST path` with these headers and this body.
 pub fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
     send("POST", port, path, headers, body)
 }
 
-/// `PUT path` with these headers and this body; the length is added.
+/// `PUT path` with these headers and this body.
 pub fn put(port: u16, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
     send("PUT", port, path, headers, body)
 }
 
-/// Any method with these headers and this body; the length is added.
+/// Any method with these headers and this body.
 pub fn send(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-    let length = body.len().to_string();
-    let mut headers = headers.to_vec();
-    headers.push(("content-length", &length));
-    let mut raw = head(method, path, port, &headers).into_bytes();
-    raw.extend_from_slice(body);
-    request(port, &raw)
+    answered(port, try_send(method, port, path, headers, body))
+}
+
+/// As [`send`], but gives the error.
+pub fn try_send(
+    method: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Response> {
+    exchange(builder(method, port, path, headers).body(body), PATIENCE)
 }
 
 /// A request without a body whose answer may take a while; gives its status.
 pub fn send_with_patience(method: &str, port: u16, path: &str, patience: Duration) -> io::Result<u16> {
-    let mut stream = connect(port)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.write_all(head(method, path, port, &[("content-length", "0")]).as_bytes())?;
-    Ok(read_response(&mut BufReader::new(stream), false)?.status)
+    Ok(exchange(builder(method, port, path, &[]).body(&[][..]), patience)?.status)
+}
+
+/// `PUT path` with this body, whose answer may take a while.
+pub fn put_with_patience(port: u16, path: &str, body: &[u8], patience: Duration) -> Response {
+    answered(port, exchange(builder("PUT", port, path, &[]).body(body), patience))
+}
+
+fn answered(port: u16, answer: io::Result<Response>) -> Response {
+    answer.unwrap_or_else(|error| panic!("no answer from port {port}: {error}"))
+}
+
+fn builder(method: &str, port: u16, path: &str, headers: &[(&str, &str)]) -> Builder {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let request = Request::builder().method(method).uri(url).header("connection", "close");
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, value.as_bytes()))
+}
+
+/// One request through ureq, on a connection of its own. `patience` is for one read or write.
+fn exchange(
+    request: ureq::http::Result<Request<impl AsSendBody>>,
+    patience: Duration,
+) -> io::Result<Response> {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .allow_non_standard_methods(true)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent("")
+        .accept("")
+        .timeout_per_read(Some(patience))
+        .timeout_per_write(Some(patience));
+    let agent: Agent = config.build().into();
+    let mut answer = agent.run(request.map_err(Error::other)?).map_err(ureq::Error::into_io)?;
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let headers = answer.headers().iter();
+    let headers = headers.map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()))).collect();
+    let status = answer.status().as_u16();
+    let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec();
+    Ok(Response { status, headers, body: body.map_err(ureq::Error::into_io)? })
 }
 
 /// A body of `multipart/form-data` with one file in it, and the content type to send it with.
@@ -90,10 +147,10 @@ pub fn head(method: &str, path: &str, port: u16, headers: &[(&str, &str)]) -> St
 
 /// Sends exactly these bytes and gives the answer; panics where there is none.
 pub fn request(port: u16, raw: &[u8]) -> Response {
-    try_request(port, raw).unwrap_or_else(|error| panic!("no answer from port {port}: {error}"))
+    answered(port, try_request(port, raw))
 }
 
-/// As [`request`], but gives the error: of a server that is away, hangs, or breaks off.
+/// As [`request`], but gives the error.
 pub fn try_request(port: u16, raw: &[u8]) -> io::Result<Response> {
     let mut stream = connect(port)?;
     // A server may answer and close before it has read everything; then the writing fails and the answer counts.
@@ -237,21 +294,6 @@ mod tests {
             let error = try_request(serve(b"G", answer), b"G").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{}", String::from_utf8_lossy(answer));
         }
-    }
-
-    #[test]
-    fn a_body_goes_out_with_its_length() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let client = thread::spawn(move || post(port, "/a?b", &[("x-c", "d")], b"body"));
-        let (mut stream, _) = listener.accept().unwrap();
-        let expected = format!(
-            "POST /a?b HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\nx-c: d\r\ncontent-length: 4\r\n\r\nbody"
-        );
-        let mut got = vec![0; expected.len()];
-        stream.read_exact(&mut got).unwrap();
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-        assert_eq!((String::from_utf8(got).unwrap(), client.join().unwrap().status), (expected, 204));
     }
 
     #[test]

@@ -127,8 +127,7 @@ fn a_list_of_keys_has_no_more_bytes_than_the_limit() {
 }
 
 fn named(api: &Api, path: &str, host: &str) -> u16 {
-    let raw = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    http::request(api.port, raw.as_bytes()).status
+    http::get_with(api.port, path, &[("host", host)]).status
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn a_client_needs_a_certificate_of_the_authority_where_there_is_one() {
 fn a_plain_request_gets_no_answer() {
     let files = Files::of("a");
     let site = files.start();
-    let answer = http::try_request(site.port, http::head("GET", "/healthz", site.port, &[]).as_bytes());
+    let answer = http::try_get(site.port, "/healthz");
     assert!(answer.is_err(), "{answer:?}");
     let url = format!("http://localhost:{}/healthz", site.port);
     let plain = files.curl("a", &site, &[&url]).output().unwrap();

@@ -22,10 +22,9 @@ fn p3_an_updater_that_is_killed_at_any_instant_leaves_one_whole_version() {
             sent.push(edition(1, 100 + round));
             let file = promotions_csv(ROWS, edition(1, 100 + round));
             let port = site.updater_port;
-            let length = file.len().to_string();
-            let request = http::head("PUT", "/datasets/promotions", port, &[("content-length", &length)]);
-            let request = [request.as_bytes(), file.as_bytes()].concat();
-            let answered = std::thread::spawn(move || http::try_request(port, &request));
+            let answered = std::thread::spawn(move || {
+                http::try_send("PUT", port, "/datasets/promotions", &[], file.as_bytes())
+            });
             // From before the first byte is parsed until after the swap, in steps.
             std::thread::sleep(Duration::from_millis(60 * u64::from(round)));
             updater.kill();
@@ -142,24 +141,17 @@ fn p4_a_publisher_that_stands_still_keeps_others_out_for_less_than_40_seconds() 
     let large = promotions_csv(400_000, edition(3, 2));
     std::thread::scope(|scope| {
         let paused = scope.spawn(|| {
-            let length = [("content-length", &*large.len().to_string())];
-            let head = http::head("PUT", "/datasets/promotions", site.updater_port, &length);
-            let mut stream = http::connect(site.updater_port).unwrap();
-            stream.set_read_timeout(Some(Duration::from_mins(2))).unwrap();
-            std::io::Write::write_all(&mut stream, &[head.as_bytes(), large.as_bytes()].concat()).unwrap();
-            http::read_response(&mut std::io::BufReader::new(stream), false).unwrap()
+            let patience = Duration::from_mins(2);
+            http::put_with_patience(site.updater_port, "/datasets/promotions", large.as_bytes(), patience)
         });
         until(|| http::get(site.updater_port, "/loads").text().contains("\"phase\":\"staging\""));
         first.pause();
         assert_eq!(http::get(second.updater_port, "/loads").status, 200);
         let start = std::time::Instant::now();
         let file = promotions_csv(100, edition(3, 3));
-        let mut stream = http::connect(second.updater_port).unwrap();
-        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        let length = [("content-length", &*file.len().to_string())];
-        let head = http::head("PUT", "/datasets/promotions?force=true", second.updater_port, &length);
-        std::io::Write::write_all(&mut stream, &[head.as_bytes(), file.as_bytes()].concat()).unwrap();
-        let answer = http::read_response(&mut std::io::BufReader::new(stream), false).unwrap();
+        let path = "/datasets/promotions?force=true";
+        let patience = Duration::from_mins(1);
+        let answer = http::put_with_patience(second.updater_port, path, file.as_bytes(), patience);
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
         // It must have had the lock, or this test says nothing.

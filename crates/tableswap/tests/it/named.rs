@@ -25,8 +25,7 @@ fn of_compose(variable: &str) -> String {
 
 /// The status of `GET path` with this host.
 fn named(port: u16, path: &str, host: &str) -> u16 {
-    let raw = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    http::request(port, raw.as_bytes()).status
+    http::get_with(port, path, &[("host", host)]).status
 }
 
 /// The updater of docker-compose.yml, where writes need no token.

@@ -220,11 +220,8 @@ fn a_page_of_another_origin_cannot_write() {
 fn a_page_whose_name_was_pointed_at_this_machine_can_neither_write_nor_read() {
     let updater = Updater::start(Backend::Embedded);
     let send = |method: &str, path: &str| {
-        let raw = format!(
-            "{method} {path} HTTP/1.1\r\nhost: evil.example:1322\r\norigin: http://evil.example:1322\r\n\
-             content-length: 5\r\nconnection: close\r\n\r\na,1,\n"
-        );
-        http::request(updater.port, raw.as_bytes()).status
+        let headers = [("host", "evil.example:1322"), ("origin", "http://evil.example:1322")];
+        http::send(method, updater.port, path, &headers, b"a,1,\n").status
     };
     assert_eq!(send("PUT", "/datasets/items"), 403);
     assert_eq!((send("GET", "/loads"), send("GET", "/prometheus")), (403, 403));
@@ -234,10 +231,9 @@ fn a_page_whose_name_was_pointed_at_this_machine_can_neither_write_nor_read() {
 #[test]
 fn with_a_token_every_host_name_is_answered_to() {
     let updater = with_token();
-    let raw = format!(
-        "GET /loads HTTP/1.1\r\nhost: updater.internal\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
-    );
-    assert_eq!(http::request(updater.port, raw.as_bytes()).status, 200);
+    let token = format!("Bearer {TOKEN}");
+    let headers = [("host", "updater.internal"), ("authorization", &*token)];
+    assert_eq!(http::get_with(updater.port, "/loads", &headers).status, 200);
 }
 
 #[test]

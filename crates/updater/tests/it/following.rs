@@ -35,8 +35,7 @@ fn answer_on(stream: std::net::TcpStream) -> Response {
 
 /// The events of a load until it has ended, for who has seen the event `seen`: each as number, name and phase.
 fn events(updater: &Updater, path: &str, seen: &str) -> Vec<(u64, String, String)> {
-    let request = http::head("GET", &format!("{path}/events"), updater.port, &[("last-event-id", seen)]);
-    let text = http::request(updater.port, request.as_bytes()).text();
+    let text = http::get_with(updater.port, &format!("{path}/events"), &[("last-event-id", seen)]).text();
     let event = |event: &str| {
         let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
         let data: serde_json::Value = serde_json::from_str(&field("data: ")).unwrap();
@@ -69,8 +68,7 @@ fn who_follows_a_load_hears_of_every_phase_and_who_comes_back_of_the_rest() {
         );
         let last = [("last-event-id", all.last().unwrap().0.to_string())];
         let last = last.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let request = http::head("GET", &format!("{path}/events"), updater.port, &last);
-        assert_eq!(http::request(updater.port, request.as_bytes()).status, 204);
+        assert_eq!(http::get_with(updater.port, &format!("{path}/events"), &last).status, 204);
     }
 }
 
