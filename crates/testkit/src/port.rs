@@ -1,6 +1,8 @@
 //! Ports of the loopback interface that only the server gets for which they were taken.
 //!
-//! A server that restarts, or that others are told of before it starts, needs a port that is known beforehand. A port
+//! A server that starts once binds port 0 and says in its log which port it got (`Server::start_on_any_port`). A server
+//! that restarts, or that others are told of before it starts, needs a port that is known beforehand; so does `mariadbd`,
+//! which takes port 0 for its default port, 3306, and a server of the bench, whose log says nothing below a warning. A port
 //! that was merely looked up could be gone before the server binds it. So the port stays bound until the test process
 //! ends, by a socket that does not listen: the kernel then gives it to no other socket that asks for any port, and to no
 //! outgoing connection. A server may bind it all the same, because both sides set `SO_REUSEADDR`.

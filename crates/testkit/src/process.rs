@@ -26,6 +26,15 @@ impl Server {
         server
     }
 
+    /// Starts a server of this project that binds port 0 by its settings. Waits until it says its port and answers
+    /// `/healthz` with 200; returns it with its port.
+    pub fn start_on_any_port(binary: impl AsRef<Path>, args: &[&str], env: &[(&str, &str)]) -> (Server, u16) {
+        let server = Server::spawn(binary, args, env);
+        let port = server.wait_for_port("listen=");
+        server.wait_until_healthy(port);
+        (server, port)
+    }
+
     /// Starts `binary` and waits for nothing: for a start that has to fail.
     ///
     /// It has PATH and the given variables in its environment, and an empty working directory.
@@ -43,14 +52,36 @@ impl Server {
     /// Waits until `/healthz` on this port answers 200; panics with the log if the process ends or time is up.
     pub fn wait_until_healthy(&self, port: u16) {
         let deadline = Instant::now() + PATIENCE;
-        let raw = http::head("GET", "/healthz", port, &[]);
-        while !http::try_request(port, raw.as_bytes()).is_ok_and(|response| response.status == 200) {
-            if let Some(status) = self.nest.ended() {
-                panic!("the server ended with {status} before it was healthy:\n{}", self.log());
-            }
-            assert!(Instant::now() < deadline, "no health on port {port}:\n{}", self.log());
-            sleep(POLL);
+        while !http::try_get(port, "/healthz").is_ok_and(|response| response.status == 200) {
+            self.wait_for_more(deadline, &format!("no health on port {port}"));
         }
+    }
+
+    /// Waits until its log says on which port of 127.0.0.1 it listens, directly behind `announced`, which for servers of
+    /// this project is `listen=`. The server is told to bind port 0.
+    pub fn wait_for_port(&self, announced: &str) -> u16 {
+        let deadline = Instant::now() + PATIENCE;
+        let announced = format!("{announced}127.0.0.1:");
+        loop {
+            let log = self.log();
+            let digits = log.split_once(&announced).and_then(|(_, rest)| {
+                let end = rest.find(|char: char| !char.is_ascii_digit())?;
+                rest[..end].parse().ok()
+            });
+            if let Some(port) = digits {
+                return port;
+            }
+            self.wait_for_more(deadline, "no port in the log");
+        }
+    }
+
+    /// Waits a moment; panics with the log if the process ended or time is up.
+    fn wait_for_more(&self, deadline: Instant, missing: &str) {
+        if let Some(status) = self.nest.ended() {
+            panic!("the server ended with {status}, {missing}:\n{}", self.log());
+        }
+        assert!(Instant::now() < deadline, "{missing}:\n{}", self.log());
+        sleep(POLL);
     }
 
     /// All that it printed so far, standard output and standard error as they came.

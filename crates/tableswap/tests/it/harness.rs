@@ -86,21 +86,20 @@ impl Site {
     }
 
     pub(crate) fn api(&self) -> Server {
-        self.api_on(self.api_port)
-    }
-
-    pub(crate) fn api_on(&self, port: u16) -> Server {
-        self.start_api(port, &[])
+        self.api_with(&[])
     }
 
     pub(crate) fn api_with(&self, more: &[(&str, &str)]) -> Server {
-        self.start_api(self.api_port, more)
+        let (url, listen) = (self.store_url(true), format!("127.0.0.1:{}", self.api_port));
+        let env = [("TABLESWAP_STORE_URL", url.as_str()), ("TABLESWAP_API_LISTEN", &listen)];
+        Server::start(program("api"), &[], &[&env, more].concat(), self.api_port)
     }
 
-    fn start_api(&self, port: u16, more: &[(&str, &str)]) -> Server {
-        let (url, listen) = (self.store_url(true), format!("127.0.0.1:{port}"));
-        let env = [("TABLESWAP_STORE_URL", url.as_str()), ("TABLESWAP_API_LISTEN", &listen)];
-        Server::start(program("api"), &[], &[&env, more].concat(), port)
+    /// One more api, with its port.
+    pub(crate) fn another_api(&self) -> (Server, u16) {
+        let url = self.store_url(true);
+        let env = [("TABLESWAP_STORE_URL", url.as_str()), ("TABLESWAP_API_LISTEN", "127.0.0.1:0")];
+        Server::start_on_any_port(program("api"), &[], &env)
     }
 
     /// Both servers in one process.

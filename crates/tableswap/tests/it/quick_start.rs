@@ -40,7 +40,7 @@ fn one_process_answers_the_quick_start_on_both_stores() {
     for backend in BACKENDS {
         let site = Site::new(backend);
         let _both = site.serve(&[]);
-        until(|| http::try_request(site.updater_port, b"GET /healthz HTTP/1.0\r\n\r\n").is_ok());
+        until(|| http::try_get(site.updater_port, "/healthz").is_ok());
         try_out(&site);
     }
 }
@@ -84,13 +84,12 @@ fn p7_every_api_sees_a_version_once_its_upload_is_answered() {
     use testkit::rows::{edition, promotion_id, promotion_json, promotions_csv};
     for backend in BACKENDS {
         let site = Site::new(backend);
-        let ports = [testkit::free_port(), testkit::free_port()];
-        let (_updater, _apis) = (site.updater(), ports.map(|port| site.api_on(port)));
+        let (_updater, apis) = (site.updater(), [site.another_api(), site.another_api()]);
         for version in 1..=5 {
             let seed = edition(9, version);
             assert_eq!(site.upload(promotions_csv(50, seed).as_bytes()).status, 200);
-            for port in ports {
-                let answer = http::get(port, &format!("/promotions/{}", promotion_id(seed, 3)));
+            for (_, port) in &apis {
+                let answer = http::get(*port, &format!("/promotions/{}", promotion_id(seed, 3)));
                 assert_eq!(answer.text(), promotion_json(seed, 3), "{backend:?}, version {version}");
                 assert_eq!(answer.header("x-dataset-version"), Some(version.to_string().as_str()));
             }

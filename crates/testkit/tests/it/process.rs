@@ -7,19 +7,20 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-use testkit::{Server, free_port, http};
+use testkit::{Server, http};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the test below in the role of the server.
-fn start(port: u16) -> Server {
+fn start() -> (Server, u16) {
     let args = ["--exact", "process::a_server_is_healthy_until_it_is_ended", "--nocapture"];
-    Server::start(env::current_exe().unwrap(), &args, &[("ROLE_SERVER_PORT", &port.to_string())], port)
+    Server::start_on_any_port(env::current_exe().unwrap(), &args, &[("ROLE_SERVER", "yes")])
 }
 
-fn serve(port: &str) -> ! {
-    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
-    let greeting = format!("listening, home is {:?}\n", env::var_os("HOME"));
+fn serve() -> ! {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, home) = (listener.local_addr().unwrap(), env::var_os("HOME"));
+    let greeting = format!("home is {home:?}, started listen={address}\n");
     io::stderr().write_all(greeting.as_bytes()).unwrap();
     loop {
         let mut stream = listener.accept().unwrap().0;
@@ -32,29 +33,27 @@ fn serve(port: &str) -> ! {
 
 #[test]
 fn a_server_is_healthy_until_it_is_ended() {
-    if let Ok(port) = env::var("ROLE_SERVER_PORT") {
-        serve(&port);
+    if env::var_os("ROLE_SERVER").is_some() {
+        serve();
     }
-    let port = free_port();
-    let server = start(port);
+    let (server, port) = start();
     assert_eq!(http::get(port, "/else").status, 404);
-    assert!(server.log().contains("listening, home is None"), "{}", server.log());
+    assert!(server.log().contains("home is None,"), "{}", server.log());
     server.terminate();
     assert_eq!(server.wait(PATIENCE).signal(), Some(15));
-    assert!(http::try_request(port, b"GET /healthz HTTP/1.1\r\n\r\n").is_err());
+    assert!(http::try_get(port, "/healthz").is_err());
 }
 
 #[test]
 fn a_dropped_server_is_gone() {
-    let port = free_port();
-    drop(start(port));
+    let (server, port) = start();
+    drop(server);
     assert!(http::connect(port).is_err());
 }
 
 #[test]
 fn a_paused_server_is_silent_and_can_be_killed() {
-    let port = free_port();
-    let server = start(port);
+    let (server, port) = start();
     server.pause();
     let mut stream = http::connect(port).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -66,7 +65,7 @@ fn a_paused_server_is_silent_and_can_be_killed() {
 
 #[test]
 fn a_server_that_ends_before_it_is_healthy_fails_the_test_with_its_log() {
-    let start = || Server::start("sh", &["-c", "echo a bad setting >&2; exit 2"], &[], free_port());
+    let start = || Server::start_on_any_port("sh", &["-c", "echo a bad setting >&2; exit 2"], &[]);
     let message = *catch_unwind(start).unwrap_err().downcast::<String>().unwrap();
     assert!(message.contains("exit status: 2") && message.contains("a bad setting"), "{message}");
 }
@@ -79,8 +78,7 @@ fn a_start_that_has_to_fail_can_be_looked_at() {
 
 #[test]
 fn a_request_that_breaks_off_leaves_the_server_running() {
-    let port = free_port();
-    let _server = start(port);
+    let (_server, port) = start();
     http::send_partial(port, b"GET /heal");
     assert_eq!(http::get(port, "/healthz").status, 200);
 }

@@ -173,17 +173,16 @@ fn p9_a_database_that_goes_away_in_the_middle_fails_the_load_and_nothing_else() 
 fn p9_a_work_directory_without_room_is_reported_and_left_clean() {
     let dir = tempfile::tempdir().unwrap();
     let (store, work) = (dir.path().join("store"), dir.path().join("work"));
-    let port = testkit::free_port();
-    let (listen, url) = (format!("127.0.0.1:{port}"), format!("embedded:{}", store.display()));
+    let url = format!("embedded:{}", store.display());
     let script = format!("trap '' XFSZ; ulimit -f 2048; exec {}", env!("CARGO_BIN_EXE_updater"));
     let env = [
         ("TABLESWAP_STORE_URL", url.as_str()),
-        ("TABLESWAP_UPDATER_LISTEN", &listen),
+        ("TABLESWAP_UPDATER_LISTEN", "127.0.0.1:0"),
         ("TABLESWAP_UPDATER_WORK_DIR", work.to_str().unwrap()),
         ("TABLESWAP_UPDATER_SORT_MEMORY_BYTES", "8000000"),
     ];
     // A limit on the size of files is met as a full disk is, and needs no rights.
-    let server = testkit::Server::start("/bin/sh", &["-c", &script], &env, port);
+    let (server, port) = testkit::Server::start_on_any_port("/bin/sh", &["-c", &script], &env);
     let small = testkit::rows::promotions_csv(1000, 1);
     assert_eq!(http::put(port, "/datasets/promotions", &[], small.as_bytes()).status, 200);
     let large = testkit::rows::promotions_csv(200_000, 2);
