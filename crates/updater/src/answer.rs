@@ -6,12 +6,12 @@ use service::Problem;
 use store::Error as Store;
 
 use crate::expected::live_changed;
-use crate::failure::Failure;
-use crate::loads::Load;
+use crate::load::failure::Failure;
+use crate::load::status::LoadStatus;
 
 impl Failure {
     /// The answer to the upload whose load failed.
-    pub(crate) fn problem(&self, load: &Load) -> Problem {
+    pub(crate) fn problem(&self, load: &LoadStatus) -> Problem {
         let problem = match self {
             Self::Refused { refusal, counts, shown, has_report, warnings } => {
                 let hint = match refusal {
@@ -51,7 +51,7 @@ impl Failure {
     }
 }
 
-fn ingest_problem(error: &Ingest, load: &Load) -> Problem {
+fn ingest_problem(error: &Ingest, load: &LoadStatus) -> Problem {
     let text = error.to_string();
     match error {
         // Its cause is what this updater found wrong with the request, in its own words.

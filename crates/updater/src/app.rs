@@ -22,13 +22,14 @@ use tracing::{error, info};
 
 use crate::Settings;
 use crate::answer::store_problem;
-use crate::load::Job;
-use crate::loads::{Load, Loads};
+use crate::load::registry::Loads;
+use crate::load::status::LoadStatus;
+use crate::load::task::LoadTask;
 use crate::metrics::Metrics;
+use crate::recovery::recover;
 use crate::routes;
 use crate::runtime::LoadRuntime;
 use crate::scrub::scrub;
-use crate::settle::recover;
 
 /// What an updater is built from.
 #[derive(Debug)]
@@ -287,13 +288,13 @@ impl Shared {
     }
 
     /// What the load of a file works with.
-    pub(crate) fn job(&self, dataset: Arc<Dataset>, load: Arc<Load>) -> Job {
-        Job {
+    pub(crate) fn load_task(&self, dataset: Arc<Dataset>, status: Arc<LoadStatus>) -> LoadTask {
+        LoadTask {
             store: self.store.clone(),
             dataset,
             limits: self.settings.limits(),
             metrics: self.metrics.clone(),
-            load,
+            status,
         }
     }
 }

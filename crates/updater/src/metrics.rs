@@ -5,9 +5,9 @@ use std::time::Duration;
 use ingest::{Refusal, Rejects};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use crate::failure::{DIGEST_MISMATCH, LIVE_CHANGED, UNREADABLE};
-use crate::loads::Phase;
-use crate::outcome::Outcome;
+use crate::load::failure::{DIGEST_MISMATCH, LIVE_CHANGED, UNREADABLE};
+use crate::load::outcome::Outcome;
+use crate::load::phase::Phase;
 
 /// From a small file to a half hour.
 const BUCKETS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0];
@@ -61,7 +61,7 @@ impl Metrics {
     }
 
     pub(crate) fn phase(&self, dataset: &str, phase: Phase, took: Duration) {
-        self.phase_seconds.with_label_values(&[dataset, phase.name()]).observe(took.as_secs_f64());
+        self.phase_seconds.with_label_values(&[dataset, phase.as_str()]).observe(took.as_secs_f64());
     }
 
     /// Counts a file's rejects, once, when all of them are known.

@@ -21,8 +21,8 @@ use super::guard::{self, actor};
 use crate::answer::store_problem;
 use crate::app::Shared;
 use crate::formulas::FormulaGuard;
-use crate::loads::{Event, Load};
-use crate::outcome::Outcome;
+use crate::load::outcome::Outcome;
+use crate::load::status::{LoadEvent, LoadStatus};
 
 /// How often those who follow a load hear of it.
 const EVENT_EVERY: Duration = Duration::from_millis(500);
@@ -116,7 +116,7 @@ pub(super) async fn events(
         // So a browser does not come back for more.
         return Ok(HttpResponse::NoContent().finish());
     };
-    let text = |event: &Event| {
+    let text = |event: &LoadEvent| {
         let text = format!("id: {}\nevent: {}\ndata: {}\n\n", event.number, event.name, event.data);
         Ok::<_, Infallible>(Bytes::from(text))
     };
@@ -148,7 +148,7 @@ pub(super) async fn rejects(
     query: web::Query<ReportQuery>,
 ) -> Result<HttpResponse, Problem> {
     let load = find_to_read(&shared, &request, &id)?;
-    let file = File::open(&load.report).await;
+    let file = File::open(&load.rejects_report).await;
     let file = file.map_err(|_| Problem::not_found(format!("load {id} has no rejects")))?;
     let mut guard = (!query.raw).then(FormulaGuard::default);
     let pieces = ReaderStream::new(file).map(move |piece| {
@@ -164,13 +164,13 @@ pub(super) async fn rejects(
 }
 
 /// A load that its reader may see. What may not be seen is not there.
-fn find_to_read(shared: &Shared, request: &HttpRequest, id: &str) -> Result<Arc<Load>, Problem> {
+fn find_to_read(shared: &Shared, request: &HttpRequest, id: &str) -> Result<Arc<LoadStatus>, Problem> {
     let load = find(shared, id)?;
     guard::may_read(request, &load.dataset)?;
     Ok(load)
 }
 
-fn find(shared: &Shared, id: &str) -> Result<Arc<Load>, Problem> {
+fn find(shared: &Shared, id: &str) -> Result<Arc<LoadStatus>, Problem> {
     let load = id.parse::<Uuid>().ok().and_then(|id| shared.loads.find(id));
     load.ok_or_else(|| Problem::not_found(format!("there is no load {id}; the last hundred are remembered")))
 }

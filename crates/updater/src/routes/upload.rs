@@ -19,9 +19,11 @@ use crate::Settings;
 use crate::app::Shared;
 use crate::body::{self, BodySender};
 use crate::expected::{IfMatch, Sha256};
-use crate::failure::Failure;
-use crate::load::Report;
-use crate::loads::{Load, NoLoad, Order, Wish};
+use crate::load::failure::Failure;
+use crate::load::options::{LoadOptions, LoadRequest};
+use crate::load::registry::NoLoad;
+use crate::load::status::LoadStatus;
+use crate::load::summary::LoadSummary;
 
 /// What a form may have around its file, in bytes. The limit on the file itself is kept while it is read.
 const FORM_BYTES_MAX: u64 = 64 << 10;
@@ -77,7 +79,7 @@ pub(super) async fn put(
     let (actor, dataset) = find_allowed(&shared, &request, &query, &dataset)?;
     let mut upload = Upload::admit(shared, dataset, &request, query.into_inner(), actor)?;
     // A form is not the file: the digest of its bytes says nothing about the file.
-    upload.wish.sha256.extend(Sha256::from_headers(request.headers())?);
+    upload.options.sha256.extend(Sha256::from_headers(request.headers())?);
     let source = request.headers().get("x-source").and_then(|source| source.to_str().ok());
     let running = upload.start(&request, source.unwrap_or("a raw body"))?;
     let pumped = pump(Content::new(&request, payload), &running.sender, upload.patience()).await;
@@ -87,15 +89,15 @@ pub(super) async fn put(
 struct Upload {
     shared: web::Data<Shared>,
     dataset: Arc<Dataset>,
-    wish: Wish,
+    options: LoadOptions,
     actor: Actor,
 }
 
 /// A load, and the request that feeds it.
 struct Running {
     sender: BodySender,
-    load: Arc<Load>,
-    task: JoinHandle<Result<Report, Failure>>,
+    load: Arc<LoadStatus>,
+    task: JoinHandle<Result<LoadSummary, Failure>>,
 }
 
 impl Upload {
@@ -136,8 +138,8 @@ impl Upload {
             .loads
             .can_begin(&dataset.name, dry_run)
             .map_err(|why| no_load(&why, request, &shared.settings))?;
-        let wish = Wish { dry_run, force, sha256: sha256.into_iter().collect(), if_match };
-        Ok(Self { shared, dataset, wish, actor })
+        let options = LoadOptions { dry_run, force, sha256: sha256.into_iter().collect(), if_match };
+        Ok(Self { shared, dataset, options, actor })
     }
 
     fn patience(&self) -> Patience {
@@ -151,9 +153,10 @@ impl Upload {
         let source: String = source.chars().filter(|char| !char.is_control()).take(255).collect();
         let loads = &self.shared.loads;
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default().part("load");
-        let (wish, actor) = (self.wish.clone(), self.actor.clone());
-        let order = Order { dataset: &self.dataset.name, source: &source, wish, trace, actor };
-        let load = loads.begin(order).map_err(|why| no_load(&why, request, &self.shared.settings))?;
+        let (options, actor) = (self.options.clone(), self.actor.clone());
+        let load_request =
+            LoadRequest { dataset: &self.dataset.name, source: &source, options, trace, actor };
+        let load = loads.begin(load_request).map_err(|why| no_load(&why, request, &self.shared.settings))?;
         if wants_no_wait(request) {
             load.set_async();
         }
@@ -161,8 +164,8 @@ impl Upload {
             load.progress.expect_bytes(bytes);
         }
         let (sender, body) = body::channel();
-        let job = self.shared.job(self.dataset.clone(), load.clone());
-        let task = self.shared.runtime.spawn(loads.tracker().track_future(job.run(body)));
+        let task = self.shared.load_task(self.dataset.clone(), load.clone());
+        let task = self.shared.runtime.spawn(loads.tracker().track_future(task.run(body)));
         Ok(Running { sender, load, task })
     }
 
@@ -246,7 +249,7 @@ impl Running {
         }
         let outcome = self.task.await.unwrap_or(Err(Failure::Panicked));
         match outcome {
-            Ok(report) => Ok(HttpResponse::Ok().insert_header(location).json(report)),
+            Ok(summary) => Ok(HttpResponse::Ok().insert_header(location).json(summary)),
             Err(failure) => Err(failure.problem(&self.load).logged()),
         }
     }

@@ -13,7 +13,7 @@ use super::guard;
 use crate::answer::store_problem;
 use crate::app::Shared;
 use crate::expected::{IfMatch, live_changed};
-use crate::settle::recover;
+use crate::recovery::recover;
 
 /// The dataset of that name.
 pub(super) fn find(shared: &Shared, name: &str) -> Result<Arc<Dataset>, Problem> {

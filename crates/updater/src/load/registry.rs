@@ -1,8 +1,5 @@
 //! All loads that this updater knows: the running ones, and the last ones that ended.
 
-mod entry;
-mod reports;
-
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
@@ -16,8 +13,10 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 use uuid::Uuid;
 
-pub(crate) use entry::{Event, Load, Order, Phase, Wish};
-use reports::Reports;
+use super::options::LoadRequest;
+use super::phase::Phase;
+use super::reports::Reports;
+use super::status::LoadStatus;
 
 /// So many ended loads are remembered, with their reports.
 const ENDED_MAX: usize = 100;
@@ -33,7 +32,7 @@ const RUNNING_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) enum NoLoad {
     /// A file of the same dataset is being received.
-    InTheWay(Arc<Load>),
+    InTheWay(Arc<LoadStatus>),
     /// As many loads run as may.
     TooMany,
 }
@@ -42,7 +41,7 @@ pub(crate) enum NoLoad {
 #[derive(Debug)]
 pub(crate) struct Loads {
     reports: Reports,
-    known: Mutex<VecDeque<Arc<Load>>>,
+    known: Mutex<VecDeque<Arc<LoadStatus>>>,
     stopping: CancellationToken,
     running: TaskTracker,
 }
@@ -66,10 +65,11 @@ impl Loads {
 
     /// Enters a new load, unless the dataset's file is being received already, or too many loads run. A dry run changes
     /// nothing and is in nobody's way.
-    pub(crate) fn begin(&self, order: Order<'_>) -> Result<Arc<Load>, NoLoad> {
+    pub(crate) fn begin(&self, request: LoadRequest<'_>) -> Result<Arc<LoadStatus>, NoLoad> {
         let mut known = lock(&self.known);
-        can_begin(&known, order.dataset, order.wish.dry_run)?;
-        let load = Arc::new(Load::new(&self.reports, order, &self.stopping));
+        can_begin(&known, request.dataset, request.options.dry_run)?;
+        let id = Uuid::now_v7();
+        let load = Arc::new(LoadStatus::new(id, self.reports.of(id), request, &self.stopping));
         known.push_front(load.clone());
         forget(&mut known);
         Ok(load)
@@ -77,8 +77,9 @@ impl Loads {
 
     /// Cancels all loads of a dataset that would publish, and waits until nothing is left of them.
     pub(crate) async fn cancel(&self, dataset: &str, actor: &Actor) {
-        let running =
-            |load: &Arc<Load>| load.dataset == dataset && !load.wish.dry_run && load.phase() != Phase::Ended;
+        let running = |load: &Arc<LoadStatus>| {
+            load.dataset == dataset && !load.options.dry_run && load.phase() != Phase::Ended
+        };
         let loads: Vec<_> = self.list().into_iter().filter(running).collect();
         for load in &loads {
             load.cancel_for(actor.clone());
@@ -93,12 +94,12 @@ impl Loads {
         &self.running
     }
 
-    pub(crate) fn find(&self, id: Uuid) -> Option<Arc<Load>> {
+    pub(crate) fn find(&self, id: Uuid) -> Option<Arc<LoadStatus>> {
         lock(&self.known).iter().find(|load| load.id == id).cloned()
     }
 
     /// All of them, newest first.
-    pub(crate) fn list(&self) -> Vec<Arc<Load>> {
+    pub(crate) fn list(&self) -> Vec<Arc<LoadStatus>> {
         lock(&self.known).iter().cloned().collect()
     }
 
@@ -117,12 +118,13 @@ impl Loads {
     }
 }
 
-fn can_begin(known: &VecDeque<Arc<Load>>, dataset: &str, dry_run: bool) -> Result<(), NoLoad> {
+fn can_begin(known: &VecDeque<Arc<LoadStatus>>, dataset: &str, dry_run: bool) -> Result<(), NoLoad> {
     if known.iter().filter(|load| load.phase() != Phase::Ended).count() >= RUNNING_MAX {
         return Err(NoLoad::TooMany);
     }
-    let is_in_the_way =
-        |load: &&Arc<Load>| load.dataset == dataset && !load.wish.dry_run && load.phase() == Phase::Receiving;
+    let is_in_the_way = |load: &&Arc<LoadStatus>| {
+        load.dataset == dataset && !load.options.dry_run && load.phase() == Phase::Receiving
+    };
     match known.iter().find(is_in_the_way) {
         Some(first) if !dry_run => Err(NoLoad::InTheWay(first.clone())),
         _ => Ok(()),
@@ -130,12 +132,12 @@ fn can_begin(known: &VecDeque<Arc<Load>>, dataset: &str, dry_run: bool) -> Resul
 }
 
 /// Drops the oldest loads that have ended, and their reports.
-fn forget(known: &mut VecDeque<Arc<Load>>) {
+fn forget(known: &mut VecDeque<Arc<LoadStatus>>) {
     while known.len() > ENDED_MAX {
         let Some(oldest) = known.iter().rposition(|load| load.phase() == Phase::Ended) else { return };
         if let Some(load) = known.remove(oldest) {
             // Most loads have no rejects and so no report.
-            let _ = fs::remove_file(&load.report);
+            let _ = fs::remove_file(&load.rejects_report);
         }
     }
 }

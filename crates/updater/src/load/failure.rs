@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use ingest::{Refusal, Reject};
 use store::Counts;
 
-use crate::outcome::Outcome;
+use super::outcome::Outcome;
 
 /// Why nothing was published.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     Ingest(#[from] ingest::Error),
     /// The store could not take it.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(store::Error),
     /// A load that began later was published first.
     #[error("version {by}, whose load began later, was published first")]
     Superseded {
@@ -63,6 +63,15 @@ pub(crate) enum Failure {
     /// A task ended without a result, which is a defect.
     #[error("the load stopped unexpectedly")]
     Panicked,
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Unwanted => Self::Cancelled,
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl Failure {

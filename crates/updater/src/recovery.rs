@@ -8,8 +8,8 @@ use store::{Error, State, Store};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::loads::Load;
-use crate::outcome::Outcome;
+use crate::load::outcome::Outcome;
+use crate::load::status::LoadStatus;
 
 /// How often a store that does not answer is asked again.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +35,12 @@ pub(crate) async fn recover(store: Store, dataset: Arc<Dataset>, stopping: Cance
 }
 
 /// Finds out whether the version of a load became live, where the store vanished during its swap.
-pub(crate) async fn settle(store: Store, dataset: Arc<Dataset>, load: Arc<Load>, version: u32) {
+pub(crate) async fn resolve_outcome(
+    store: Store,
+    dataset: Arc<Dataset>,
+    load: Arc<LoadStatus>,
+    version: u32,
+) {
     loop {
         // The ledger is put right under the lock, by this updater or by another one.
         if let Ok(()) | Err(Error::Busy { .. }) = store.recover(&dataset).await
@@ -48,7 +53,7 @@ pub(crate) async fn settle(store: Store, dataset: Arc<Dataset>, load: Arc<Load>,
                 Some(_) | None => Some(Outcome::Failed),
             };
             if let Some(outcome) = outcome {
-                load.settle(outcome);
+                load.resolve(outcome);
                 info!(dataset = dataset.name, load = %load.id, version, %outcome, "the outcome of the load is known");
                 return;
             }
