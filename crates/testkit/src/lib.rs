@@ -24,6 +24,7 @@ mod promtool;
 mod proxy;
 pub mod rows;
 mod statement_proxy;
+mod until;
 
 pub use fuzz::fuzz;
 pub use mariadb::{Database, MariaDb, PASSWORD, Replication};
@@ -32,3 +33,4 @@ pub use process::Server;
 pub use promtool::check_metrics;
 pub use proxy::{Fault, FaultProxy};
 pub use statement_proxy::{Command, FaultPoint, Statement, StatementFault, StatementProxy, shape};
+pub use until::{until, wait_for};

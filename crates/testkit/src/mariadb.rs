@@ -10,14 +10,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::client::Client;
 pub use self::database::{Database, PASSWORD};
 pub use self::replication::Replication;
-use crate::nest::{Nest, POLL};
+use crate::nest::Nest;
 use crate::port::free_port;
+use crate::until::wait_for;
 
 /// What a start or a clean stop may take on a busy machine; an idle one does either in a tenth of a second.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -132,11 +132,8 @@ impl MariaDb {
     /// Starts the server again, on the same data and port, and ends it cleanly before that if it still runs.
     pub fn restart(&self) {
         self.stop();
-        let deadline = Instant::now() + PATIENCE;
-        while !self.launch() {
-            assert!(Instant::now() < deadline, "port {} stays taken", self.port);
-            sleep(Duration::from_millis(100));
-        }
+        let launched = wait_for(PATIENCE, || self.launch().then_some(()));
+        assert!(launched.is_some(), "port {} stays taken", self.port);
     }
 
     /// Stops the server's time (SIGSTOP): connections stay open and nothing answers.
@@ -175,18 +172,18 @@ impl MariaDb {
     }
 
     fn wait_until_ready(&self, old_log_bytes: usize) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        while self.try_execute("SELECT 1").is_err() {
-            if !self.nest.is_running() {
-                let log = self.log();
-                let taken =
-                    log.get(old_log_bytes..).is_some_and(|new| new.contains("Address already in use"));
-                assert!(taken, "mariadbd did not start:\n{log}");
-                return false;
+        let ready = wait_for(PATIENCE, || {
+            if self.try_execute("SELECT 1").is_ok() {
+                return Some(true);
             }
-            assert!(Instant::now() < deadline, "mariadbd does not answer:\n{}", self.log());
-            sleep(POLL);
-        }
-        true
+            if self.nest.is_running() {
+                return None;
+            }
+            let log = self.log();
+            let taken = log.get(old_log_bytes..).is_some_and(|new| new.contains("Address already in use"));
+            assert!(taken, "mariadbd did not start:\n{log}");
+            Some(false)
+        });
+        ready.unwrap_or_else(|| panic!("mariadbd does not answer:\n{}", self.log()))
     }
 }

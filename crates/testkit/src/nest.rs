@@ -9,11 +9,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The processes are waited for by asking, this often.
-pub(crate) const POLL: Duration = Duration::from_millis(5);
+use crate::until::{until, wait_for};
 
 /// The removal is repeated because a killed process may finish its last call, and so create a file, in between.
 const UNDERTAKER: &str = r#"
@@ -95,23 +93,14 @@ impl Nest {
 
     /// Waits for the end of the process, as long as `limit` allows.
     pub(crate) fn wait(&self, limit: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let status = self.ended();
-            if status.is_some() || Instant::now() >= deadline {
-                return status;
-            }
-            sleep(POLL);
-        }
+        wait_for(limit, || self.ended())
     }
 
     /// Stops the process's time (SIGSTOP), and returns when all of its threads stand still: a signal takes effect
     /// somewhat later than it is sent, and one that is sent after it can be first.
     pub(crate) fn pause(&self) {
         self.signal("STOP");
-        while self.is_running() && self.has_moving_thread() {
-            sleep(Duration::from_millis(1));
-        }
+        until(|| !self.is_running() || !self.has_moving_thread());
     }
 
     /// Lets a paused process go on (SIGCONT).

@@ -3,11 +3,11 @@
 use std::env;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::http;
-use crate::nest::{Nest, POLL};
+use crate::nest::Nest;
+use crate::until::wait_for;
 
 /// What a server may take until it is healthy.
 const PATIENCE: Duration = Duration::from_secs(30);

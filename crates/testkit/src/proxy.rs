@@ -114,6 +114,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::until::until;
 
     /// A server that sends back what it gets, and counts it.
     fn echo() -> (FaultProxy, Arc<AtomicU64>) {
@@ -158,11 +159,7 @@ mod tests {
     }
 
     fn wait_for_connections(proxy: &FaultProxy, number: usize) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while proxy.connections() != number {
-            assert!(Instant::now() < deadline, "{} connections, not {number}", proxy.connections());
-            thread::sleep(Duration::from_millis(1));
-        }
+        until(|| proxy.connections() == number);
     }
 
     #[test]

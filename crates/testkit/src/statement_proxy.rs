@@ -146,9 +146,9 @@ fn accept(listener: &TcpListener, upstream_port: u16, connections: &Arc<Connecti
 mod tests {
     use std::io::Write;
     use std::process::{Child, Command as Program, Output, Stdio};
-    use std::time::Instant;
 
     use super::*;
+    use crate::until::until;
     use crate::{Database, MariaDb, PASSWORD};
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -193,14 +193,6 @@ mod tests {
             let count =
                 format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER LIKE '{name}_%'");
             self.database.execute(&count).parse().unwrap()
-        }
-    }
-
-    fn until(holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < deadline, "it did not come");
-            thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use testkit::{Fault, FaultProxy, MariaDb};
+use testkit::{Fault, FaultProxy, MariaDb, until};
 
-use crate::harness::{Api, BACKENDS, ITEMS, until};
+use crate::harness::{Api, BACKENDS, ITEMS};
 
 #[test]
 fn readiness_waits_for_a_version_and_health_does_not() {

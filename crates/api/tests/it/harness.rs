@@ -158,14 +158,3 @@ impl Drop for Api {
         }
     }
 }
-
-/// Waits for something that must come.
-pub(crate) fn until(come: impl Fn() -> bool) {
-    for _ in 0..3000 {
-        if come() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("it did not come within 30 seconds");
-}

@@ -4,9 +4,9 @@ use std::io::{BufReader, Write};
 
 use api::Settings;
 use testkit::http::{self, Response, read_response};
-use testkit::{Fault, FaultProxy, MariaDb};
+use testkit::{Fault, FaultProxy, MariaDb, until};
 
-use crate::harness::{Api, BACKENDS, Backend, ITEMS, until};
+use crate::harness::{Api, BACKENDS, Backend, ITEMS};
 
 #[test]
 fn requests_on_one_connection_are_answered_in_their_order() {

@@ -4,10 +4,10 @@ use std::io::{BufReader, Read, Write};
 use std::time::Instant;
 
 use api::Settings;
-use testkit::MariaDb;
 use testkit::http::{self, Response};
+use testkit::{MariaDb, until};
 
-use crate::harness::{Api, BACKENDS, Backend, ITEMS, until};
+use crate::harness::{Api, BACKENDS, Backend, ITEMS};
 
 const WIDE: &str = r#"
     [items]

@@ -1,5 +1,5 @@
 //! The real server on a port of its own, over a store that the tests publish to.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod faults;
 mod harness;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use api::Settings;
 use testkit::http::{self, Response};
-use testkit::{Fault, FaultProxy, MariaDb};
+use testkit::{Fault, FaultProxy, MariaDb, until};
 
-use crate::harness::{Api, ITEMS, until};
+use crate::harness::{Api, ITEMS};
 
 /// An api on MariaDB behind a bad network.
 fn behind_a_proxy(requests_max: usize) -> (Api, FaultProxy) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
@@ -160,16 +160,6 @@ async fn json(_: web::Json<Vec<String>>) -> HttpResponse {
 
 async fn bytes(_: web::Bytes) -> HttpResponse {
     HttpResponse::Ok().body("bytes")
-}
-
-/// Waits for something that must come true.
-#[track_caller]
-pub(crate) fn until(is_true: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it did not come true");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// The log of all servers here; lines are told apart by what is in them.

@@ -4,9 +4,9 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use testkit::http;
+use testkit::{http, until};
 
-use crate::site::{SEND_TIMEOUT, Site, log, until};
+use crate::site::{SEND_TIMEOUT, Site, log};
 
 #[test]
 fn on_a_stop_readiness_goes_first_and_open_requests_end_well() {

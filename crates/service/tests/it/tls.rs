@@ -10,9 +10,9 @@ use prometheus::Registry;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use service::TlsPaths;
 use tempfile::TempDir;
-use testkit::http;
+use testkit::{http, until};
 
-use crate::site::{Site, TlsFiles, log, until};
+use crate::site::{Site, TlsFiles, log};
 
 /// Longer than it takes to look at the files twice.
 const TWO_LOOKS: Duration = Duration::from_millis(4500);

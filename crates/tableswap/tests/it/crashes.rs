@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use testkit::http;
 use testkit::rows::{edition, promotion_id, promotion_json, promotions_csv};
+use testkit::{http, until};
 
-use crate::harness::{BACKENDS, Site, until};
+use crate::harness::{BACKENDS, Site};
 
 const ROWS: usize = 20_000;
 

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 
 use testkit::http::{self, Response};
 use testkit::rows::{edition, promotion_id, promotion_json, promotions_csv};
+use testkit::until;
 
-use crate::harness::{BACKENDS, Backend, Site, program, until};
+use crate::harness::{BACKENDS, Backend, Site, program};
 
 const ROWS: usize = 50;
 pub(crate) const SEED: u64 = 9;

@@ -188,14 +188,3 @@ pub(crate) fn printed(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}{}exit {}", text(&output.stdout), text(&output.stderr), output.status.code().unwrap_or(-1))
 }
-
-/// Waits for something that must come.
-pub(crate) fn until(come: impl Fn() -> bool) {
-    for _ in 0..6000 {
-        if come() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it did not come within a minute");
-}

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use testkit::{Server, http};
+use testkit::{Server, http, until};
 
-use crate::harness::{Backend, Site, program, until};
+use crate::harness::{Backend, Site, program};
 
 const COMPOSE: &str = include_str!("../../../../docker-compose.yml");
 const PROMETHEUS: &str = include_str!("../../../../deploy/prometheus/prometheus.yml");

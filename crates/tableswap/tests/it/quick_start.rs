@@ -1,8 +1,8 @@
 //! The quick start of the README.
 
-use testkit::http;
+use testkit::{http, until};
 
-use crate::harness::{BACKENDS, Backend, Site, json, until};
+use crate::harness::{BACKENDS, Backend, Site, json};
 
 /// The file that ships, and the first id in it.
 fn shipped() -> (Vec<u8>, String) {

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use testkit::http;
 use testkit::rows::{edition, promotion_id, promotion_json};
 use testkit::{Fault, FaultProxy, Replication, Server};
+use testkit::{http, until};
 
 use crate::freshness::{Client, SEED, upload};
-use crate::harness::{Site, printed, until};
+use crate::harness::{Site, printed};
 
 /// An updater on the primary, and an api that reads from two replicas.
 struct Replicated {

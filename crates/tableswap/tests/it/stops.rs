@@ -4,10 +4,10 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
-use testkit::http;
 use testkit::rows::promotions_csv;
+use testkit::{http, until};
 
-use crate::harness::{BACKENDS, Backend, Site, printed, program, until};
+use crate::harness::{BACKENDS, Backend, Site, printed, program};
 
 #[test]
 fn a_signal_ends_a_running_load_cleanly_and_the_second_start_needs_no_repair() {

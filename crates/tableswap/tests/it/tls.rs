@@ -3,10 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use testkit::Server;
 use testkit::rows::promotions_csv;
+use testkit::{Server, until};
 
-use crate::harness::{Backend, Site, printed, program, until};
+use crate::harness::{Backend, Site, printed, program};
 
 #[test]
 fn both_servers_speak_tls_and_the_first_load_is_left_to_who_can_verify_them() {

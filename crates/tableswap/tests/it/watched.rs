@@ -8,9 +8,9 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 use testkit::rows::{promotion_id, promotions_csv};
-use testkit::{Replication, Server, http};
+use testkit::{Replication, Server, http, until};
 
-use crate::harness::{Backend, Site, json, until};
+use crate::harness::{Backend, Site, json};
 
 const PROMETHEUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/usr/bin/prometheus");
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");

@@ -98,12 +98,5 @@ fn get(port: u16, path: &str) -> std::io::Result<Response> {
 }
 
 fn wait_for(come: impl Fn() -> bool) -> Result<(), ()> {
-    let deadline = Instant::now() + START_MAX;
-    while !come() {
-        if Instant::now() > deadline {
-            return Err(());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
+    testkit::wait_for(START_MAX, || come().then_some(())).ok_or(())
 }

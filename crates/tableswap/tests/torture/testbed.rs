@@ -228,12 +228,5 @@ pub(crate) fn body(answer: &Answer) -> Json {
 
 /// Waits for something that must come; false when the time is up.
 pub(crate) fn comes(limit: Duration, holds: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
-    while !holds() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
+    testkit::wait_for(limit, || holds().then_some(())).is_some()
 }

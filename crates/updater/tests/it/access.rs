@@ -4,8 +4,9 @@ use std::io::{BufReader, Write};
 
 use serde_json::json as value;
 use testkit::http::{self, Response};
+use testkit::until;
 
-use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json, until};
+use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json};
 
 const TOKEN: &str = "s3cret-of-16-or-more";
 

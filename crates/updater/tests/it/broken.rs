@@ -192,7 +192,7 @@ fn p10_what_will_be_refused_is_answered_before_a_byte_of_it_is_read() {
     let mut slow = http::connect(updater.port).unwrap();
     let head = http::head("PUT", "/datasets/items", updater.port, &[auth, ("content-length", "1000")]);
     slow.write_all(format!("{head}a,1,\n").as_bytes()).unwrap();
-    crate::harness::until(|| updater.get("/loads")["loads"][0]["bytes"] == 5);
+    testkit::until(|| updater.get("/loads")["loads"][0]["bytes"] == 5);
     let (length, large) = (("content-length", "100000"), ("content-length", "10000000"));
     for expect in [&[][..], &[("expect", "100-continue")]] {
         for (headers, status) in [

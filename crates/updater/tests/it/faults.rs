@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use testkit::{FaultProxy, MariaDb, http};
+use testkit::{FaultProxy, MariaDb, http, until};
 
-use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json, until};
+use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json};
 
 /// The head of an upload that promises this many bytes.
 fn head(updater: &Updater, bytes: usize) -> String {

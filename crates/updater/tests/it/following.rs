@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
 use testkit::http::{self, Response};
-use testkit::{Database, Fault, FaultProxy, MariaDb};
+use testkit::{Database, Fault, FaultProxy, MariaDb, until};
 
-use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json, until};
+use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json};
 
 /// The start of an upload of the file `a,1,\nb,1,\n`, of which the first line is sent.
 fn half_sent(updater: &Updater) -> std::net::TcpStream {

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use testkit::http::{self, Response};
-use testkit::{Database, MariaDb};
+use testkit::{Database, MariaDb, until};
 
-use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json, until};
+use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json};
 
 /// Two updaters on one store.
 fn two(backend: Backend) -> (Updater, Updater, Option<Database>) {
