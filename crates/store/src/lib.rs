@@ -15,6 +15,7 @@ pub mod mariadb;
 mod metrics;
 mod publisher;
 mod reader;
+mod retry;
 mod settings;
 mod version;
 
@@ -30,6 +31,7 @@ pub use manners::Manners;
 pub use metrics::{Followed, Metrics, MetricsError};
 pub use publisher::{Ending, LiveRows, Published, Publisher, Reservation, Rows, Staged, Staging};
 pub use reader::{Found, Live, LookUp, Lookup, Outcome, Reader, StoreHealth, Unwell, VersionId};
+pub use retry::{Backoff, Retry};
 pub use settings::{Settings, StoreUrl};
 pub use version::{Actor, Counts, Entry, NewLoad, NewVersion, State};
 

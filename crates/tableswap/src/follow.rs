@@ -1,17 +1,18 @@
 //! A load on its way through the updater, as a bar on the terminal.
 
 use std::io::{BufRead, IsTerminal};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value as Json;
+use store::{Backoff, Retry};
 
 use crate::Error;
 use crate::client::{Client, Events};
 
-/// For so long the events are asked for again, a second apart, where nothing new comes.
+/// Without a new event for this long, the connection to the updater is lost.
 const PATIENCE: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff::Constant(Duration::from_secs(1));
 
 /// The bar; without a terminal there is none.
 pub(crate) struct Bar(ProgressBar);
@@ -72,7 +73,7 @@ impl Drop for Bar {
 
 /// Follows a load to its end, and returns it as it is then.
 pub(crate) fn follow(client: &Client<'_>, load: &str, bar: &Bar) -> Result<Json, Error> {
-    let (mut seen, mut heard) = (0, Instant::now());
+    let (mut seen, mut retry) = (0, Retry::new(PATIENCE, BACKOFF));
     loop {
         let before = seen;
         let broken = match client.events(load, seen) {
@@ -84,12 +85,9 @@ pub(crate) fn follow(client: &Client<'_>, load: &str, bar: &Bar) -> Result<Json,
             Err(error) => error,
         };
         if seen != before {
-            heard = Instant::now();
+            retry = Retry::new(PATIENCE, BACKOFF);
         }
-        if heard.elapsed() > PATIENCE {
-            return Err(broken);
-        }
-        sleep(Duration::from_secs(1));
+        retry.pause_blocking(broken)?;
     }
 }
 

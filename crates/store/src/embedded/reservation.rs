@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dataset::Dataset;
 
@@ -20,12 +20,12 @@ use super::snapshot::{self, Snapshots};
 use crate::ledger::{Ledger, Reserved};
 use crate::publisher::Ending;
 use crate::version::NewLoad;
-use crate::{Entry, Error, LockHolder, Metrics, Result, State};
+use crate::{Backoff, Entry, Error, LockHolder, Metrics, Result, Retry, State};
 
 /// How long a load that failed waits for the lock, to enter its failure.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// How often the lock is tried while another publisher has it.
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+const LOCK_BACKOFF: Backoff = Backoff::Constant(Duration::from_millis(50));
 
 /// Where a dataset's versions are, and what publishes them.
 #[derive(Debug, Clone)]
@@ -39,20 +39,24 @@ pub(super) struct Place {
 impl Place {
     /// Tries to lock the directory for a while.
     pub(super) async fn lock(&self, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<Directory> {
-        let start = Instant::now();
+        let mut retry = Retry::new(wait, LOCK_BACKOFF);
         loop {
-            let (dir, name) = (self.dir.clone(), self.dataset.name.clone());
-            let locked = tokio::task::spawn_blocking(move || Directory::try_lock(&dir, &name)).await??;
-            match locked {
-                Some(directory) => return Ok(directory),
-                None if !is_wanted() => return Err(Error::Unwanted),
-                None if start.elapsed() >= wait => {
-                    let (dataset, holder) = (self.dataset.name.clone(), holder(&self.dir));
-                    return Err(Error::Busy { dataset, holder });
-                }
-                None => tokio::time::sleep(LOCK_INTERVAL).await,
+            if let Some(directory) = self.try_lock().await? {
+                return Ok(directory);
             }
+            let busy = Error::Busy { dataset: self.dataset.name.clone(), holder: None };
+            // The holder is looked up once, not in every attempt.
+            retry.pause(busy, &is_wanted).await.map_err(|error| match error {
+                Error::Busy { dataset, .. } => Error::Busy { dataset, holder: holder(&self.dir) },
+                error => error,
+            })?;
         }
+    }
+
+    async fn try_lock(&self) -> Result<Option<Directory>> {
+        let (dir, name) = (self.dir.clone(), self.dataset.name.clone());
+        // On a thread that may block, because a disk can hang.
+        tokio::task::spawn_blocking(move || Directory::try_lock(&dir, &name)).await?
     }
 }
 

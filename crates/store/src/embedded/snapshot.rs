@@ -24,7 +24,7 @@ use super::checksum;
 use super::directory::FILE_MODE;
 use super::index::Index;
 use super::room::Room;
-use crate::{Entry, Error, Result};
+use crate::{Backoff, Entry, Error, Result, Retry};
 
 type Blocks = Database<Bytes, Bytes>;
 
@@ -320,19 +320,22 @@ fn open(path: &Path, map_bytes: usize, flags: EnvFlags) -> Result<Env<WithoutTls
     // SAFETY: a file is written by its one publisher, under the lock of its dataset and a name that no reader opens,
     // and is never changed once it has its final name. So it needs no lock of LMDB's own either.
     unsafe { options.flags(EnvFlags::NO_SUB_DIR | EnvFlags::NO_LOCK | EnvFlags::NO_READ_AHEAD | flags) };
-    for _ in 0..CLOSING_TRIES {
+    let mut retry = Retry::new(CLOSING_MAX, CLOSING_BACKOFF);
+    loop {
         // SAFETY: as above.
         match unsafe { options.open(path) } {
             // Its last reader is just closing it.
-            Err(heed::Error::EnvAlreadyOpened) => std::thread::sleep(Duration::from_millis(1)),
+            Err(heed::Error::EnvAlreadyOpened) => {
+                retry.pause_blocking(Error::corrupt(format!("{} is open already", path.display())))?;
+            }
             opened => return Ok(opened?),
         }
     }
-    Err(Error::internal(format!("{} is open already", path.display())))
 }
 
-/// How often a file is asked for again that is just being closed, a millisecond apart.
-const CLOSING_TRIES: u32 = 1000;
+/// A file that is just being closed is closed within a second.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+const CLOSING_BACKOFF: Backoff = Backoff::Constant(Duration::from_millis(1));
 
 /// The snapshots that are open in this process. LMDB forbids to open a file twice, so all readers share one. A version is
 /// told by its number and its content: where a store was restored, another file has the same name.

@@ -21,6 +21,7 @@ use super::{Mariadb, ledger, lock, space, store_table, table};
 use crate::error::chain;
 use crate::ledger::{Found, Ledger, Reserved};
 use crate::publisher::Ending;
+use crate::retry::until_unwanted;
 use crate::version::{Entry, NewVersion, State};
 use crate::{Actor, Error, FOLLOW_MS, Manners, Published, Result};
 
@@ -32,9 +33,6 @@ const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
 pub(super) const DROP_TIMEOUT: Duration = Duration::from_mins(1);
 /// What is left of a version that is discarded while the database hangs stays there for the next publisher.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often it is seen during a pause or a count whether the version is still wanted.
-const WANTED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Holds the lock of a dataset, on the session on which it swaps.
 #[derive(Debug)]
@@ -420,13 +418,6 @@ impl Publisher {
         let mut conn = self.session.begin().await?;
         let removed = in_time(ledger::remove_old(conn.conn(), &self.dataset.name)).await;
         conn.done(removed)
-    }
-}
-
-/// Waits until a load is not wanted any more.
-async fn until_unwanted(is_wanted: impl Fn() -> bool) {
-    while is_wanted() {
-        tokio::time::sleep(WANTED_INTERVAL).await;
     }
 }
 

@@ -3,7 +3,7 @@
 //! The number is a row of the ledger; a named lock on the load's session tells whether the load is alive.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dataset::Dataset;
 use mysql_async::Conn;
@@ -18,10 +18,10 @@ use super::{Mariadb, ledger, lock, table};
 use crate::ledger::{Ledger, Reserved};
 use crate::publisher::Ending;
 use crate::version::{NewLoad, State};
-use crate::{Entry, Error, Manners, Result};
+use crate::{Backoff, Entry, Error, Manners, Result, Retry};
 
 /// How often the lock is tried while another publisher has it.
-const LOCK_INTERVAL: Duration = Duration::from_millis(100);
+const LOCK_BACKOFF: Backoff = Backoff::Constant(Duration::from_millis(100));
 
 /// A number that a load reserved.
 #[derive(Debug)]
@@ -80,20 +80,21 @@ impl Reservation {
     }
 
     pub(crate) async fn lock(&mut self, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<()> {
-        let start = Instant::now();
+        let mut retry = Retry::new(wait, LOCK_BACKOFF);
         loop {
-            if self.session.is_broken() {
-                // The database was away while the file arrived.
-                self.session = Session::open(&self.store).await?;
-            }
-            match lock_dataset(&self.session, &self.dataset.name, Some(self.reserved.version), 0).await {
-                Err(Error::Busy { .. }) if !is_wanted() => return Err(Error::Unwanted),
-                Err(Error::Busy { .. }) if start.elapsed() < wait => {
-                    tokio::time::sleep(LOCK_INTERVAL).await;
-                }
+            match self.try_lock().await {
+                Err(busy @ Error::Busy { .. }) => retry.pause(busy, &is_wanted).await?,
                 locked => return locked,
             }
         }
+    }
+
+    async fn try_lock(&mut self) -> Result<()> {
+        if self.session.is_broken() {
+            // The database was away while the file arrived.
+            self.session = Session::open(&self.store).await?;
+        }
+        lock_dataset(&self.session, &self.dataset.name, Some(self.reserved.version), 0).await
     }
 
     pub(crate) async fn into_publisher(self) -> Result<Publisher> {

@@ -182,10 +182,6 @@ impl LoadStatus {
         self.started.elapsed()
     }
 
-    pub(crate) fn stopping(&self) -> &CancellationToken {
-        &self.stopping
-    }
-
     /// Whether it is told to stop because the updater is.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopping.is_cancelled()
