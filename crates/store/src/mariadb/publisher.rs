@@ -428,13 +428,23 @@ async fn read(
     own: Option<u32>,
 ) -> Result<(Vec<Entry>, Found, Option<TableIdentity>)> {
     let live = table::live(conn, dataset).await?;
-    let entries = ledger::read(conn, dataset).await?;
+    let mut entries = ledger::read(conn, dataset).await?;
     let named = table::named(conn, dataset).await?;
     let mut receiving: BTreeSet<u32> = own.into_iter().collect();
-    for entry in entries.iter().filter(|entry| entry.state == State::Loading) {
+    let loading: Vec<_> = entries.extract_if(.., |entry| entry.state == State::Loading).collect();
+    for entry in loading {
         if lock::is_alive(conn, dataset, entry.version).await? {
             receiving.insert(entry.version);
+            entries.push(entry);
+            continue;
         }
+        // A load that ends changes its entry before it gives its lock back. So it crashed only if the entry is still the
+        // same; by now the number may also be that of another load.
+        let current = ledger::read_one(conn, dataset, entry.version).await?;
+        if current.as_ref().is_some_and(|current| current.load != entry.load) {
+            receiving.insert(entry.version);
+        }
+        entries.extend(current);
     }
     // A table of other content than its entry says belongs to another history: it is neither kept nor removed.
     let is_of_its_entry = |table: &&TableIdentity| {

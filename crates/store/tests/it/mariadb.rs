@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dataset::RowBatch;
 use store::State::{Failed, Kept, Live};
-use store::{Error, Settings};
-use testkit::{Fault, FaultProxy, MariaDb};
+use store::{Ending, Error, NewLoad, Settings};
+use testkit::{Fault, FaultPoint, FaultProxy, MariaDb, StatementFault, StatementProxy};
 use tokio::sync::mpsc;
 
 use crate::fixture::{Fixture, batch, counts, fill, open, open_with, unlimited, until};
@@ -411,4 +411,31 @@ async fn p9_a_slow_network_is_not_taken_for_a_lost_lock() {
     let (filled, ()) = tokio::join!(staging.fill(vec![range]), slow);
     filled.unwrap();
     staging.verify(counts(1)).await.unwrap().publish(|| true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_ends_while_another_updater_recovers_is_not_taken_for_a_crashed_one() {
+    let fixture = Fixture::mariadb();
+    let database = fixture.database.as_ref().unwrap();
+    let proxy = StatementProxy::start(MariaDb::shared().port());
+    let recovering = open(&database.url_via(proxy.port()));
+    let load = NewLoad { id: "a-load".into(), source: "a test".into(), actor: None };
+    let reservation = fixture.store.reserve(&fixture.dataset, load).await.unwrap();
+    // It has read that the load runs, and has not asked yet whether the load is alive.
+    let point = FaultPoint {
+        contains: "LEFT(t.TABLE_NAME".into(),
+        // The first one looks for tables of an earlier layout.
+        occurrence: 2,
+        fault: StatementFault::HangReply,
+        partition: false,
+    };
+    proxy.arm(point);
+    let dataset = fixture.dataset.clone();
+    let recovered = tokio::spawn(async move { recovering.recover(&dataset).await });
+    let struck = tokio::task::block_in_place(|| proxy.wait_until_struck(Duration::from_secs(20)));
+    assert!(struck.is_some());
+    reservation.end(Ending::Told).await.unwrap();
+    proxy.release();
+    recovered.await.unwrap().unwrap();
+    assert_eq!(fixture.states().await, []);
 }
