@@ -232,9 +232,7 @@ impl Publisher {
         let counted = tokio::select! {
             counted = count => counted?,
             () = until_unwanted(is_wanted) => {
-                // The server would go on counting, and keep the lock for as long.
-                let mut other = self.store.connect().await?;
-                in_time(kill(&mut other, &[self.session.id()])).await?;
+                self.stop_count().await;
                 return Err(Error::Unwanted);
             }
         };
@@ -245,6 +243,19 @@ impl Publisher {
             );
         }
         Ok(counted == rows)
+    }
+
+    /// Ends the session: the server would go on counting, and keep the lock for as long. If that fails it is logged, because
+    /// the caller has to know that the count is not wanted.
+    async fn stop_count(&self) {
+        let killed = async {
+            let mut other = self.store.connect().await?;
+            in_time(kill(&mut other, &[self.session.id()])).await
+        };
+        if let Err(error) = killed.await {
+            let (dataset, error) = (&self.dataset.name, chain(&error));
+            warn!(dataset, error, "cannot stop a count, which holds the lock until it ends");
+        }
     }
 
     pub(crate) async fn stage(mut self, new: NewVersion) -> Result<Staging> {

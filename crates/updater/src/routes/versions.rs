@@ -7,7 +7,7 @@ use dataset::Dataset;
 use serde_json::json;
 use service::{Problem, Role};
 use store::{Actor, Ending, Entry, State, VersionId};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::guard;
 use crate::answer::store_problem;
@@ -51,6 +51,7 @@ pub(super) async fn list(
     guard::may_read(&request, &name)?;
     let dataset = find(&shared, &name)?;
     let (store, name) = (shared.store.clone(), dataset.name.clone());
+    // On the runtime of loads, as all work on the store: the thread of a request ends with its server.
     let read = shared.runtime.spawn(async move { store.versions(&name).await });
     let versions = read.await.map_err(gone)?.map_err(|error| store_problem(&error).because(error))?;
     let live = versions.iter().find(|entry| entry.state == State::Live);
@@ -74,7 +75,7 @@ pub(super) async fn activate(
     let if_match = IfMatch::from_headers(request.headers())?;
     let dataset = find(&shared, &name)?;
     let (own, definition, activating) = (shared.clone(), dataset.clone(), actor.clone());
-    // A client that goes away must not leave a swap half told.
+    // A task of its own, because a client that goes away must not stop a swap halfway.
     let task = async move {
         let allows = |live: Option<&Entry>| {
             if_match.as_ref().is_none_or(|expected| expected.allows(&definition.name, live))
@@ -92,13 +93,17 @@ pub(super) async fn activate(
         let mut publisher = own.store.publisher(&definition).await?;
         if !allows(publisher.live()) {
             let live = publisher.live().map(|live| live.version);
-            publisher.end(Ending::Told).await?;
+            if let Err(error) = publisher.end(Ending::Told).await {
+                // The client is told why nothing was activated.
+                warn!(dataset = definition.name, error = service::chain(&error), "cannot give the lock back");
+            }
             return Ok(Err(live));
         }
         publisher.activate_for(activating);
         let activated = publisher.activate(version).await;
         if let Err(store::Error::OutcomeUnknown { .. }) = &activated {
-            // The ledger says what happened as soon as the database answers.
+            // A task of its own, because the client is answered now and the ledger says what happened as soon as the
+            // database answers.
             tokio::spawn(recover(own.store.clone(), definition, own.loads.stopping().clone()));
         }
         activated.map(Ok)

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use testkit::http::{self, Response};
-use testkit::{Database, MariaDb, until};
+use testkit::{Database, Fault, FaultProxy, MariaDb, until};
 
 use crate::harness::{BACKENDS, Backend, ITEMS, Updater, json};
 
@@ -207,6 +207,29 @@ fn p8_a_load_that_counts_the_live_rows_can_be_cancelled() {
     holder.join().unwrap().unwrap();
     assert_eq!(activate(&updater, 1).status, 200);
     assert_eq!(updater.versions(), "3:failed 2:withdrawn 1:live ");
+}
+
+#[test]
+fn a_load_that_is_cancelled_while_the_database_hangs_is_cancelled_and_not_failed() {
+    let database = MariaDb::shared().database();
+    let proxy = FaultProxy::start(MariaDb::shared().port());
+    let (url, own) = (database.url_via(proxy.port()), database.clone());
+    let updater = Updater::on(Some(url), Some(own), ITEMS, |_| {});
+    updater.put("a,1,\n");
+    let counting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() \
+                    AND STATE LIKE 'Waiting for table%' AND INFO LIKE 'SELECT COUNT(*) FROM `items`%'";
+    let holder = database.clone();
+    let holder = std::thread::spawn(move || holder.try_execute("LOCK TABLES items WRITE; SELECT SLEEP(4)"));
+    until(|| database.execute("SHOW PROCESSLIST").contains("SLEEP(4)"));
+    let accepted = http::put(updater.port, "/datasets/items", &[("prefer", "respond-async")], b"a,1,\n");
+    let path = accepted.header("location").unwrap().to_owned();
+    // It counts the live rows, and the statement that would end the count does not get through.
+    until(|| database.execute(counting) != "0");
+    proxy.set(Fault::Hang);
+    let cancelled = http::send("DELETE", updater.port, &path, &[], b"");
+    assert_eq!(json(&cancelled)["outcome"], "cancelled", "{}", cancelled.text());
+    proxy.set(Fault::None);
+    holder.join().unwrap().unwrap();
 }
 
 #[test]
