@@ -84,6 +84,9 @@ where
 {
     let progress = outlets.progress.clone();
     let typing = Typing::new(dataset.clone(), limits, outlets);
+    // Typing is a task of its own, so that it has one processor and reading, unpacking and splitting have another. The
+    // channel carries whole batches, because one send for each record costs more than the record; it is bounded, so the
+    // slower side sets the pace.
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let typing = AbortOnDropHandle::new(tokio::spawn(typing.run(batches)));
     let unpacked = unpack(Counted::new(body, limits.bytes_max, progress), limits).await?;

@@ -85,7 +85,7 @@ impl Sort {
         self.scratch.as_ref().map_or(0, |scratch| scratch.bytes())
     }
 
-    /// Ends the input.
+    /// Ends the input. Sorts on a thread that may block: a full buffer takes a second of a processor.
     pub(crate) async fn finish(mut self) -> Result<Sorted, Error> {
         let mut last = mem::replace(&mut self.filling, Buffer::new(0));
         let sort = tokio::task::spawn_blocking(move || {
@@ -97,7 +97,8 @@ impl Sort {
         Ok(Sorted::new(self.runs, Arc::new(last)))
     }
 
-    /// Hands the full buffer to a thread that sorts and writes it, and goes on with another one.
+    /// Hands the full buffer to a thread that sorts and writes it, and goes on with another one: rows are typed while the
+    /// disk writes.
     async fn spill(&mut self) -> Result<(), Error> {
         if self.writing.len() >= SORTING_MAX {
             self.written().await?;
@@ -135,7 +136,8 @@ impl Sort {
         Ok(true)
     }
 
-    /// Makes one run of all, in a new file; the old one goes.
+    /// Makes one run of all, in a new file; the old one goes. On a thread that may block, because it reads and writes as
+    /// much as the disk has.
     async fn unite(&mut self) -> Result<(), Error> {
         let (runs, memory_bytes, index_bytes) =
             (mem::take(&mut self.runs), read_bytes(self.memory_bytes), self.index_bytes());

@@ -49,12 +49,14 @@ impl SortedRows {
     pub(crate) async fn start(ingested: Ingested, ranges: usize) -> Result<Self, Error> {
         let Ingested { dataset, rejects, sorted, rows, progress, sort_memory_bytes, .. } = ingested;
         let worth_it = usize::try_from(rows / RANGE_ROWS_MIN).unwrap_or(usize::MAX).max(1);
-        // It reads the beginning of every run.
+        // On a thread that may block: it reads the beginning of every run from the disk.
         let memory_bytes = sort::read_bytes(sort_memory_bytes);
         let split = move || sorted.split(ranges.min(worth_it), memory_bytes).map_err(Error::of_work);
         let merges = tokio::task::spawn_blocking(split).await.map_err(|_| Error::Panicked)??;
         let rejects = Arc::new(Mutex::new(rejects));
         let start = |merge| {
+            // A thread for each range, because it reads the disk and a store can take several ranges at once. The channel
+            // is bounded, so rows stay on the disk until the store takes them.
             let (sender, range) = mpsc::channel(BATCHES_WAITING);
             let giver = Giver {
                 dataset: dataset.clone(),

@@ -183,6 +183,8 @@ impl App {
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let names: Vec<_> = self.shared.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
         info!(listen = %self.address, datasets = names.join(","), "updater started");
+        // Tasks of their own, because they run as long as the updater does and wait for different things; on the runtime
+        // of loads, because they give way to requests.
         for dataset in self.shared.datasets.iter() {
             let stopping = self.shared.loads.stopping().clone();
             let scrub = scrub(self.shared.store.clone(), dataset.clone(), stopping.clone());

@@ -19,7 +19,8 @@ const PIECES_WAITING: usize = 32;
 /// A rest that is shorter is put off.
 const REST_MIN: Duration = Duration::from_millis(2);
 
-/// Makes the two ends.
+/// Makes the two ends. A channel, because a request and its load are two tasks; it is bounded, so a client that sends
+/// faster than the load reads is held up by TCP and not collected in memory.
 pub(crate) fn channel() -> (BodySender, Body) {
     let (sender, receiver) = mpsc::channel(PIECES_WAITING);
     (BodySender(sender), Body { receiver, ended: false })

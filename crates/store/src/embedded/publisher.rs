@@ -1,4 +1,6 @@
 //! Publishing in the embedded store: write a file that nobody reads, then replace the catalog.
+//!
+//! Whatever touches the disk runs on a thread that may block, because a disk that is busy must not hold up other loads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -26,6 +26,8 @@ pub(super) async fn live_rows(store: &Arc<Mariadb>, dataset: &str) -> Result<Opt
         Ok::<_, Error>((ledger.live().cloned(), ConnectionId::of(&mut conn).await?))
     };
     let (Some(live), id) = in_time(read).await? else { return Ok(None) };
+    // A task of its own, because rows arrive while those before them are compared; the bounded channel holds the server
+    // back.
     let (sender, receiver) = mpsc::channel(2);
     let (entry, store, dataset) = (live.clone(), store.clone(), dataset.to_owned());
     tokio::spawn(async move {

@@ -51,7 +51,7 @@ impl Staging {
 
     pub(crate) async fn fill(&mut self, ranges: Vec<Rows>) -> Result<()> {
         let table = table::name(&self.publisher.dataset.name, self.version);
-        // They end with this one.
+        // A task for each range, because two connections load faster than one. They end with this one.
         let mut lanes = JoinSet::new();
         let turns = Arc::new(Turns::new(self.publisher.watched.manners.clone()));
         for rows in ranges {

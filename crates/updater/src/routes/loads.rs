@@ -58,6 +58,7 @@ async fn remembered(
     }
     for dataset in shared.datasets.iter().filter(|dataset| guard::sees(request, &dataset.name)) {
         let (store, name) = (shared.store.clone(), dataset.name.clone());
+        // On the runtime of loads, as all work on the store: the thread of a request ends with its server.
         let versions = shared.runtime.spawn(async move { store.versions(&name).await });
         let versions =
             versions.await.map_err(|error| Problem::internal("the request stopped").because(error))?;

@@ -165,6 +165,7 @@ impl Upload {
         }
         let (sender, body) = body::channel();
         let task = self.shared.load_task(self.dataset.clone(), load.clone());
+        // A task of its own, because the load goes on when its client is answered early or goes away.
         let task = self.shared.runtime.spawn(loads.tracker().track_future(task.run(body)));
         Ok(Running { sender, load, task })
     }
