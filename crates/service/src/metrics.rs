@@ -183,7 +183,7 @@ mod tests {
                 assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
             }
             let sum = metrics.seconds.with_label_values(&["/{dataset}/{key}", "GET"]).get_sample_sum();
-            assert!((sum - 7200.000_54 * f64::from(scrape)).abs() < 1e-6, "{sum}");
+            assert!((sum - 7_200.000_54 * f64::from(scrape)).abs() < 1e-6, "{sum}");
         }
     }
 }

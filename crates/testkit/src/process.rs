@@ -3,14 +3,16 @@
 use std::env;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::http;
 use crate::nest::Nest;
-use crate::until::wait_for;
 
 /// What a server may take until it is healthy.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a server that is starting.
+const POLL: Duration = Duration::from_millis(10);
 
 /// A started binary. It is killed when it is dropped or when the test process ends in any way.
 #[derive(Debug)]

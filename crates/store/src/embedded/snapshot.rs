@@ -326,7 +326,7 @@ fn open(path: &Path, map_bytes: usize, flags: EnvFlags) -> Result<Env<WithoutTls
         match unsafe { options.open(path) } {
             // Its last reader is just closing it.
             Err(heed::Error::EnvAlreadyOpened) => {
-                retry.pause_blocking(Error::corrupt(format!("{} is open already", path.display())))?;
+                retry.pause_blocking(Error::internal(format!("{} is open already", path.display())))?;
             }
             opened => return Ok(opened?),
         }
