@@ -1,124 +1,115 @@
-//! The JSON shape of a row: the one place where it is decided.
+//! The JSON of a row. Its shape is decided here and nowhere else.
 
 use std::io::Write;
 
 use uuid::Uuid;
 
-use crate::{Column, CorruptRow, JsonNumber, Kind, Schema, Value, bytes, decimal, timestamp};
+use crate::column::{Column, ColumnType, JsonNumber};
+use crate::date;
+use crate::decimal;
+use crate::key_encoding::CorruptRow;
+use crate::row_encoding::visit_row;
+use crate::schema::Schema;
+use crate::value::Value;
 
-/// Appends the row as one JSON object, its members in the order of the columns.
-pub fn write_row(schema: &Schema, row: &[Value<'_>], out: &mut Vec<u8>) {
+/// Appends a row as a JSON object, with its members in the order of the columns.
+pub fn write_row_json(schema: &Schema, row: &[Value<'_>], out: &mut Vec<u8>) {
     let start = out.len();
     for (column, value) in schema.columns().iter().zip(row) {
         write_member(column, *value, out);
     }
-    close(start, out);
+    close_object(start, out);
 }
 
-/// The same from the bytes of a row's key and of its other columns, with nothing in between. Where they are damaged,
-/// what was appended is no JSON.
-pub fn write_stored_row(
+/// Appends an encoded row as JSON without decoding it into memory first. After an error the output is not JSON.
+pub fn write_encoded_row_json(
     schema: &Schema,
     key: &[u8],
-    rest: &[u8],
+    payload: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), CorruptRow> {
     let start = out.len();
-    bytes::visit_row(schema, key, rest, |column, value| write_member(column, value, out))?;
-    close(start, out);
+    visit_row(schema, key, payload, |column, value| write_member(column, value, out))?;
+    close_object(start, out);
     Ok(())
 }
 
-/// Each member brings the comma before it; the first one's becomes the brace.
+/// Appends a comma and the member. [`close_object`] turns the first comma into the opening brace, so this needs no
+/// condition.
 fn write_member(column: &Column, value: Value<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"");
-    // A column's name needs no escape: it is letters, digits and underscores.
+    // A column name consists of letters, digits and underscores, so it needs no escape.
     out.extend_from_slice(column.name.as_bytes());
     out.extend_from_slice(b"\":");
     if column.json == JsonNumber::String && value != Value::Null {
-        quoted(out, |out| write_value(&column.kind, value, out));
+        write_quoted(out, |out| write_value(&column.column_type, value, out));
     } else {
-        write_value(&column.kind, value, out);
+        write_value(&column.column_type, value, out);
     }
 }
 
-fn close(start: usize, out: &mut Vec<u8>) {
+fn close_object(start: usize, out: &mut Vec<u8>) {
     if let Some(first) = out.get_mut(start) {
         *first = b'{';
     }
     out.push(b'}');
 }
 
-/// A key as people write it: what stands in the JSON, without quotes and escapes.
-pub(crate) fn key_text(kind: &Kind, key: Value<'_>) -> String {
-    if let Value::Text(text) = key {
-        return text.to_owned();
-    }
-    let mut out = Vec::new();
-    write_value(kind, key, &mut out);
-    String::from_utf8_lossy(&out).trim_matches('"').to_owned()
-}
-
-fn write_value(kind: &Kind, value: Value<'_>, out: &mut Vec<u8>) {
-    match (value, kind) {
-        (Value::Uuid(bytes), _) => quoted(out, |out| {
-            out.extend_from_slice(
-                Uuid::from_bytes(bytes).hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes(),
-            );
+/// Appends a value as JSON.
+pub(crate) fn write_value(column_type: &ColumnType, value: Value<'_>, out: &mut Vec<u8>) {
+    match (value, column_type) {
+        (Value::Uuid(bytes), _) => write_quoted(out, |out| {
+            let mut buffer = Uuid::encode_buffer();
+            let text = Uuid::from_bytes(bytes).hyphenated().encode_lower(&mut buffer);
+            out.extend_from_slice(text.as_bytes());
         }),
-        // Writing to memory cannot fail, and neither text nor a finite number is without a form in JSON.
+        // Writing to a vector cannot fail, and every text and every finite number has a JSON form.
         (Value::Text(text), _) => drop(serde_json::to_writer(out, text)),
         (Value::Float(number), _) => drop(serde_json::to_writer(out, &number)),
         (Value::Integer(number), _) => drop(write!(out, "{number}")),
-        (Value::Decimal(number), Kind::Decimal { scale, .. }) => decimal::write(number, *scale, out),
+        (Value::Decimal(number), ColumnType::Decimal { scale, .. }) => decimal::write(number, *scale, out),
         (Value::Boolean(flag), _) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
-        (Value::Date(days), _) => quoted(out, |out| timestamp::write_date(days, out)),
-        (Value::Timestamp(micros), Kind::Timestamp(format)) if format.is_plain() => {
-            quoted(out, |out| format.write(micros, out));
+        (Value::Date(days), _) => write_quoted(out, |out| date::write(days, out)),
+        (Value::Timestamp(micros), ColumnType::Timestamp(format)) if format.is_json_safe() => {
+            write_quoted(out, |out| format.write(micros, out));
         }
-        (Value::Timestamp(micros), Kind::Timestamp(format)) => quoted(out, |out| {
+        (Value::Timestamp(micros), ColumnType::Timestamp(format)) => {
             let mut text = Vec::with_capacity(24);
             format.write(micros, &mut text);
-            out.extend_from_slice(escaped(&text).as_bytes());
-        }),
+            drop(serde_json::to_writer(out, &String::from_utf8_lossy(&text)));
+        }
         (Value::Null | Value::Decimal(_) | Value::Timestamp(_), _) => out.extend_from_slice(b"null"),
     }
 }
 
-fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+fn write_quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(b'"');
     write(out);
     out.push(b'"');
 }
 
-/// The text without its quotes, escaped.
-fn escaped(text: &[u8]) -> String {
-    let json = serde_json::Value::from(String::from_utf8_lossy(text)).to_string();
-    json[1..json.len() - 1].to_owned()
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::Datasets;
+    use crate::definition::Datasets;
 
     fn json(toml: &str, fields: &[&str]) -> String {
-        let schema = Datasets::from_toml(toml).unwrap().only().unwrap().schema.clone();
+        let schema = Datasets::from_toml(toml).unwrap().single().unwrap().schema.clone();
         let row: Vec<_> =
-            schema.columns().iter().zip(fields).map(|(c, text)| c.parse(text).unwrap()).collect();
+            schema.columns().iter().zip(fields).map(|(column, text)| column.parse(text).unwrap()).collect();
         let mut out = Vec::new();
-        super::write_row(&schema, &row, &mut out);
+        super::write_row_json(&schema, &row, &mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn a_promotion_is_shown_as_the_contract_says() {
+    fn a_promotion_has_the_json_of_the_contract() {
         let toml = crate::definition::PROMOTIONS;
         let fields = ["D018EF0BDBD948F1AC1AEB4D90E57118", "66.343470", "2018-08-04 05:32:31 +0200 CEST"];
         insta::assert_snapshot!(json(toml, &fields), @r#"{"id":"d018ef0b-dbd9-48f1-ac1a-eb4d90e57118","price":66.34347,"expiration_date":"2018-08-04 03:32:31"}"#);
     }
 
     #[test]
-    fn a_number_may_be_shown_as_a_string() {
+    fn a_number_is_a_string_where_the_column_says_so() {
         let toml = r#"
             [d]
             key = "k"
@@ -134,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_has_its_form() {
+    fn every_type_has_a_json_form() {
         let toml = r#"
             [d]
             key = "k"

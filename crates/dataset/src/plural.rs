@@ -1,13 +1,13 @@
-//! Numbers with their nouns, for messages.
+//! Counts with their nouns, for messages.
 
 /// `1 row`, `2 rows`.
-pub fn counted(number: u64, noun: &str) -> String {
-    format!("{number} {}", plural(number, noun))
+pub fn format_count(count: u64, noun: &str) -> String {
+    format!("{count} {}", plural(count, noun))
 }
 
-/// The noun for this number of things: `row`, `rows`.
-pub fn plural(number: u64, noun: &str) -> String {
-    if number == 1 { noun.to_owned() } else { format!("{noun}s") }
+/// The noun in the number that fits the count: `row` for 1, `rows` for anything else.
+pub fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
 #[cfg(test)]
@@ -15,8 +15,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thing_is_not_many() {
-        let counted = [0, 1, 2].map(|number| counted(number, "row"));
-        assert_eq!(counted, ["0 rows", "1 row", "2 rows"]);
+    fn only_one_is_singular() {
+        let counts = [0, 1, 2].map(|count| format_count(count, "row"));
+        assert_eq!(counts, ["0 rows", "1 row", "2 rows"]);
     }
 }

@@ -1,20 +1,19 @@
-//! A typed field. Text borrows from where it was read, so that a row costs no allocation of its own.
+//! A typed field.
 
-/// One field of one row, checked and typed.
+/// One valid field of a row. Text borrows from the record it was read from, so a row needs no allocation of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     /// An empty field of an optional column.
     Null,
-    /// The 16 bytes of a UUID, in the order in which it is written.
+    /// A UUID, most significant byte first.
     Uuid([u8; 16]),
     /// Text without a NUL, not longer than its column allows.
     Text(&'a str),
     /// A whole number.
     Integer(i64),
-    /// An exact number: the digits without the point, which stands as many digits from the right as the column's
-    /// scale says.
+    /// An exact number, multiplied by ten to the power of its column's scale.
     Decimal(i128),
-    /// A finite binary floating point number.
+    /// A finite number.
     Float(f64),
     /// True or false.
     Boolean(bool),

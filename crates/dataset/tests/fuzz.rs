@@ -1,25 +1,29 @@
-//! Random text as fields and as definitions.
+//! Random bytes as fields and as dataset definitions.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use dataset::{Column, Datasets, DefinitionError, Kind, Reason, Schema, Value, write_decimal};
+use dataset::{
+    CivilTime, Column, ColumnType, Datasets, DefinitionError, RejectReason, Schema, Value, write_decimal,
+};
 
 fn column(definition: &str) -> Column {
     let toml = format!(
         "[d]\nkey = \"id\"\ncolumns = [{{ name = \"id\", type = \"uuid\" }}, {{ name = \"c\", {definition} }}]"
     );
-    Datasets::from_toml(&toml).unwrap().only().unwrap().schema.columns()[1].clone()
+    Datasets::from_toml(&toml).unwrap().single().unwrap().schema.columns()[1].clone()
 }
 
-fn word<T>(parsed: &Result<T, Reason>) -> String {
-    parsed.as_ref().map_or_else(|reason| reason.code().to_owned(), |_| "fine".to_owned())
+/// The class of a result, by which the fuzzer finds inputs that behave in a new way.
+fn result_class<T>(parsed: &Result<T, RejectReason>) -> String {
+    parsed.as_ref().map_or_else(|reason| reason.code().to_owned(), |_| "valid".to_owned())
 }
 
 #[test]
-fn a_time_that_is_read_is_printed_as_text_that_is_read_as_the_same_time() {
-    let plain = "%Y-%m-%d %H:%M:%S.%f";
-    let shown = column(&format!("type = \"timestamp\", input = \"{plain}\", output = \"{plain}\""));
+fn a_parsed_timestamp_is_written_as_text_that_parses_to_the_same_timestamp() {
+    let format = "%Y-%m-%d %H:%M:%S.%f";
+    let written_format =
+        column(&format!("type = \"timestamp\", input = \"{format}\", output = \"{format}\""));
     let columns = ["%Y-%m-%d %H:%M:%S %z %Z", "%F %T", "%d.%m.%Y %H:%M:%S.%f %z", "%Y%m%d%H%M%S"]
-        .map(|input| column(&format!("type = \"timestamp\", input = \"{input}\", output = \"{plain}\"")));
+        .map(|input| column(&format!("type = \"timestamp\", input = \"{input}\", output = \"{format}\"")));
     let seeds: [&[u8]; 5] = [
         b"2018-08-04 05:32:31 +0200 CEST",
         b"2018-10-28 02:30:00 +0100 CET",
@@ -31,22 +35,23 @@ fn a_time_that_is_read_is_printed_as_text_that_is_read_as_the_same_time() {
         [b"+", b"-", b"Z", b"UTC", b"CEST", b"EST", b"+14:00", b":", b"60", b"9999", b"0000", b"1000"];
     testkit::fuzz("timestamps", &seeds, &tokens, |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return "not text".into() };
-        let mut words = String::new();
+        let mut classes = String::new();
         for column in &columns {
             let parsed = column.parse(text);
-            words += &word(&parsed);
+            classes += &result_class(&parsed);
             let Ok(Value::Timestamp(micros)) = parsed else { continue };
-            let (year, [month, day, hour, minute, second], rest) = dataset::civil_from_micros(micros);
-            let printed =
-                format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{rest:06}");
-            assert_eq!(shown.parse(&printed), Ok(Value::Timestamp(micros)), "{text:?} as {printed}");
+            let CivilTime { year, month, day, hour, minute, second, micros: fraction } =
+                CivilTime::from_micros(micros);
+            let written =
+                format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction:06}");
+            assert_eq!(written_format.parse(&written), Ok(Value::Timestamp(micros)), "{text:?} as {written}");
         }
-        words
+        classes
     });
 }
 
 #[test]
-fn a_decimal_that_is_read_is_the_number_that_was_written() {
+fn a_parsed_decimal_is_the_number_in_the_text() {
     let columns = [(12, 6), (38, 30), (1, 0), (38, 0), (30, 30)].map(|(precision, scale)| {
         column(&format!("type = \"decimal\", precision = {precision}, scale = {scale}"))
     });
@@ -54,27 +59,28 @@ fn a_decimal_that_is_read_is_the_number_that_was_written() {
     let tokens: [&[u8]; 8] = [b".", b"-", b"+", b"0", b"e5", b"000000000", b"999999999", b","];
     testkit::fuzz("decimals", &seeds, &tokens, |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return "not text".into() };
-        let mut words = String::new();
+        let mut classes = String::new();
         for column in &columns {
             let parsed = column.parse(text);
-            words += &word(&parsed);
-            let (Ok(Value::Decimal(number)), Kind::Decimal { precision, scale }) = (parsed, &column.kind)
+            classes += &result_class(&parsed);
+            let (Ok(Value::Decimal(number)), ColumnType::Decimal { precision, scale }) =
+                (parsed, &column.column_type)
             else {
                 continue;
             };
             assert!(number.unsigned_abs() < 10_u128.pow(u32::from(*precision)), "{text:?}");
-            let mut printed = Vec::new();
-            write_decimal(number, *scale, &mut printed);
-            let printed = String::from_utf8(printed).unwrap();
-            assert_eq!(plain(&printed), plain(text), "{text:?} as {printed}");
-            assert_eq!(column.parse(&printed), Ok(Value::Decimal(number)), "{text:?} as {printed}");
+            let mut written = Vec::new();
+            write_decimal(number, *scale, &mut written);
+            let written = String::from_utf8(written).unwrap();
+            assert_eq!(canonical(&written), canonical(text), "{text:?} as {written}");
+            assert_eq!(column.parse(&written), Ok(Value::Decimal(number)), "{text:?} as {written}");
         }
-        words
+        classes
     });
 }
 
-/// A number without what does not change it.
-fn plain(text: &str) -> String {
+/// The number without a plus sign, leading and trailing zeros.
+fn canonical(text: &str) -> String {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", text.strip_prefix('+').unwrap_or(text)),
@@ -86,7 +92,7 @@ fn plain(text: &str) -> String {
 }
 
 #[test]
-fn a_definition_that_is_taken_survives_its_way_through_json() {
+fn the_schema_of_an_accepted_definition_survives_a_round_trip_through_json() {
     let seeds: [&[u8]; 3] = [
         b"[promotions]\nkey = \"id\"\ncolumns = [\n  { name = \"id\", type = \"uuid\" },\n  { name = \"price\", type = \"decimal\", precision = 12, scale = 6 },\n]\nheader = \"auto\"\nmax_rejects = 3\n",
         b"[a_b]\nkey = \"t\"\ncolumns = [{ name = \"t\", type = \"timestamp\", input = \"%F %T %z\", output = \"%F %T\" }, { name = \"n\", type = \"text\", max = 9, optional = true }]\nseparator = \";\"\nencoding = \"utf-16le\"\n",
@@ -122,7 +128,7 @@ fn a_definition_that_is_taken_survives_its_way_through_json() {
                 format!("{} datasets", datasets.iter().count().min(3))
             }
             Err(DefinitionError::Dataset { why, .. }) => {
-                // What stands between backquotes repeats the input.
+                // The text between backquotes repeats the input, so it would make every result a new one.
                 why.split('`').step_by(2).collect::<String>().replace(|char: char| char.is_ascii_digit(), "")
             }
             Err(error) => error.to_string(),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use dataset::{counted, plural};
+use dataset::{format_count, plural};
 
 use crate::Rejects;
 
@@ -55,7 +55,7 @@ pub enum Error {
         max: usize,
     },
     /// More rows than are allowed.
-    #[error("the file has more than {}", counted(*.max, "row"))]
+    #[error("the file has more than {}", format_count(*.max, "row"))]
     TooManyRows {
         /// How many are allowed.
         max: u64,

@@ -1,6 +1,6 @@
 //! Whether a file that was read whole may replace the dataset.
 
-use dataset::{Guards, counted};
+use dataset::{Guards, format_count};
 
 /// Why a file may not replace the dataset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum Refusal {
         header: bool,
     },
     /// Fewer rows than the dataset must have.
-    #[error("the file has {}, at least {min} are needed", counted(*.rows, "row"))]
+    #[error("the file has {}, at least {min} are needed", format_count(*.rows, "row"))]
     TooFewRows {
         /// How many it has.
         rows: u64,
@@ -29,7 +29,7 @@ pub enum Refusal {
     },
     /// Far fewer rows than the live version.
     #[error(
-        "the file has {} where the live version has {live}: a loss of more than {percent} %", counted(*.rows, "row")
+        "the file has {} where the live version has {live}: a loss of more than {percent} %", format_count(*.rows, "row")
     )]
     Shrunk {
         /// How many it has.
@@ -43,7 +43,7 @@ pub enum Refusal {
 
 /// "1 row was", "2 rows were".
 fn were(rows: u64) -> String {
-    format!("{} {}", counted(rows, "row"), if rows == 1 { "was" } else { "were" })
+    format!("{} {}", format_count(rows, "row"), if rows == 1 { "was" } else { "were" })
 }
 
 impl Refusal {

@@ -17,7 +17,7 @@ pub(crate) struct QuoteScanner {
     /// The last byte; before the first one it is the end of a line.
     last: u8,
     first_line: LineEnd,
-    /// Where text follows a closing quote, as far as no record behind it was read.
+    /// Where text after a closing quote, as far as no record behind it was read.
     text_behind_quotes: VecDeque<u64>,
 }
 
@@ -66,7 +66,7 @@ impl QuoteScanner {
         self.first_line == LineEnd::Cr
     }
 
-    /// Whether text follows a closing quote before this place; earlier places are forgotten.
+    /// Whether text after a closing quote before this place; earlier places are forgotten.
     pub(crate) fn has_text_behind_quote(&mut self, before: u64) -> bool {
         let mut found = false;
         while self.text_behind_quotes.front().is_some_and(|place| *place < before) {

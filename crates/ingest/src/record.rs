@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use csv_async::ByteRecord;
-use dataset::Reason;
+use dataset::RejectReason;
 
 use crate::records::Found;
 
@@ -89,16 +89,16 @@ impl<'a> Record<'a> {
     }
 
     /// A field as text.
-    pub(crate) fn text(&self, at: usize) -> Result<&'a str, Reason> {
+    pub(crate) fn text(&self, at: usize) -> Result<&'a str, RejectReason> {
         // What is text as a whole may have been cut within a character.
         if let Some(text) = self.text.and_then(|text| text.get(self.range(at))) {
             return Ok(text);
         }
         let bytes = self.field(at);
         if memchr::memchr(0, bytes).is_some() {
-            return Err(Reason::NulByte);
+            return Err(RejectReason::NulByte);
         }
-        str::from_utf8(bytes).map_err(|_| Reason::InvalidUtf8)
+        str::from_utf8(bytes).map_err(|_| RejectReason::InvalidUtf8)
     }
 
     /// Where a field stands; nowhere, if there is none.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dataset::Reason;
+use dataset::RejectReason;
 use serde::Serialize;
 
 /// One refused row.
@@ -62,7 +62,7 @@ impl Rejects {
         self.shown.len() < SHOWN || self.report.has_room()
     }
 
-    pub(crate) fn count_one(&mut self, reason: &Reason) {
+    pub(crate) fn count_one(&mut self, reason: &RejectReason) {
         self.count += 1;
         *self.by_code.entry(reason.code()).or_default() += 1;
     }
@@ -97,7 +97,7 @@ pub(crate) struct Refused<'a> {
     pub(crate) line: u64,
     pub(crate) column: Option<&'a str>,
     pub(crate) value: &'a [u8],
-    pub(crate) reason: &'a Reason,
+    pub(crate) reason: &'a RejectReason,
     /// The row as it came, as one record of CSV.
     pub(crate) record: Vec<u8>,
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dataset::{Dataset, Header, Reason, Schema, Value};
+use dataset::{Dataset, HeaderMode, RejectReason, Schema, Value};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
@@ -104,9 +104,9 @@ impl Typing {
     fn begin(&mut self, first: &Record<'_>) -> Result<bool, Error> {
         let schema = &self.dataset.schema;
         let first = match self.dataset.format.header {
-            Header::None => FirstRecord::Row,
-            Header::Auto => header::read(schema, first)?,
-            Header::Required => header::read_required(schema, first)?,
+            HeaderMode::None => FirstRecord::Row,
+            HeaderMode::Auto => header::read(schema, first)?,
+            HeaderMode::Required => header::read_required(schema, first)?,
         };
         self.header = matches!(first, FirstRecord::Header(_));
         self.order = match first {
@@ -129,7 +129,7 @@ impl Typing {
     }
 
     /// `at` is the column at fault, unless it is the row as a whole.
-    fn refuse(&mut self, record: &Record<'_>, at: Option<usize>, reason: &Reason) -> Result<(), Error> {
+    fn refuse(&mut self, record: &Record<'_>, at: Option<usize>, reason: &RejectReason) -> Result<(), Error> {
         if !self.rejects.wants_more() {
             self.rejects.count_one(reason);
             return Ok(());
@@ -153,24 +153,24 @@ fn encode(
     record: &Record<'_>,
     key: &mut Vec<u8>,
     rest: &mut Vec<u8>,
-) -> Result<(), (Option<usize>, Reason)> {
+) -> Result<(), (Option<usize>, RejectReason)> {
     key.clear();
     rest.clear();
     if record.has_text_behind_quote {
-        return Err((None, Reason::TextAfterQuote));
+        return Err((None, RejectReason::TextAfterQuote));
     }
     if record.len() != order.len() {
-        return Err((None, Reason::FieldCount { expected: order.len(), found: record.len() }));
+        return Err((None, RejectReason::FieldCount { expected: order.len(), found: record.len() }));
     }
     let mut row: SmallVec<[Value<'_>; 8]> = SmallVec::new();
     for (at, column) in schema.columns().iter().enumerate() {
         let text = record.text(order[at]).map_err(|reason| (Some(at), reason))?;
         if text.is_empty() && at == schema.key_index() {
-            return Err((Some(at), Reason::Empty));
+            return Err((Some(at), RejectReason::Empty));
         }
         row.push(column.parse(text).map_err(|reason| (Some(at), reason))?);
     }
-    schema.write_key(&row, key);
-    schema.write_rest(&row, rest);
+    schema.encode_key(&row, key);
+    schema.encode_payload(&row, rest);
     Ok(())
 }

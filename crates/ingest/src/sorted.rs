@@ -4,7 +4,7 @@
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dataset::{Dataset, Duplicates, Reason, RowBatch};
+use dataset::{Dataset, DuplicatePolicy, RejectReason, RowBatch};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -183,9 +183,9 @@ impl Giver {
     fn settle(&mut self, kept: &mut Kept, next: RowRef<'_>) -> Result<(), Error> {
         if next.rest != kept.row().rest {
             match self.dataset.duplicates {
-                Duplicates::Reject => return self.refuse(kept.line, next),
-                Duplicates::First => {}
-                Duplicates::Last => kept.set(next),
+                DuplicatePolicy::Reject => return self.refuse(kept.line, next),
+                DuplicatePolicy::First => {}
+                DuplicatePolicy::Last => kept.set(next),
             }
         }
         self.given.duplicates += 1;
@@ -196,14 +196,14 @@ impl Giver {
         let schema = &self.dataset.schema;
         let (mut values, mut record) = (Vec::new(), Vec::new());
         // These bytes were written a moment ago by the same schema.
-        let _ = schema.read_row(row.key, row.rest, &mut values);
-        dataset::write_row(schema, &values, &mut record);
-        let key = schema.key_text(row.key);
+        let _ = schema.decode_row(row.key, row.rest, &mut values);
+        dataset::write_row_json(schema, &values, &mut record);
+        let key = schema.format_key(row.key);
         let refused = Refused {
             line: row.line,
             column: Some(&schema.key().name),
             value: key.as_bytes(),
-            reason: &Reason::DuplicateKey { line },
+            reason: &RejectReason::DuplicateKey { line },
             record,
         };
         self.rejects().add(&refused).map_err(Error::Work)

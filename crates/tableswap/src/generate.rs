@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use dataset::civil_from_micros;
+use dataset::CivilTime;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use uuid::Builder;
@@ -54,8 +54,8 @@ fn write_row(random: &mut ChaCha8Rng, out: &mut impl Write) -> io::Result<()> {
     let price = 500_000 + random.next_u64() % 99_500_000;
     let second = FIRST_SECOND + (random.next_u64() % SECONDS).cast_signed();
     let (hours, zone) = if second < CLOCKS_GO_BACK { (2, "+0200 CEST") } else { (1, "+0100 CET") };
-    let (year, [month, day, hour, minute, second], _) =
-        civil_from_micros((second + hours * 3600) * 1_000_000);
+    let CivilTime { year, month, day, hour, minute, second, .. } =
+        CivilTime::from_micros((second + hours * 3600) * 1_000_000);
     let id = id.hyphenated();
     let (whole, fraction) = (price / 1_000_000, price % 1_000_000);
     writeln!(

@@ -286,7 +286,7 @@ fn serve(
 
 impl Shared {
     pub(crate) fn default_dataset(&self) -> Option<&Arc<Dataset>> {
-        self.datasets.only().or_else(|| self.datasets.get("promotions"))
+        self.datasets.single().or_else(|| self.datasets.get("promotions"))
     }
 
     /// What the load of a file works with.

@@ -84,14 +84,14 @@ impl Api {
 
     /// Publishes rows, each written as fields between semicolons and in key order.
     pub(crate) fn publish(&self, toml: &str, rows: &[&str]) -> u32 {
-        let dataset = Datasets::from_toml(toml).unwrap().only().unwrap().clone();
+        let dataset = Datasets::from_toml(toml).unwrap().single().unwrap().clone();
         let mut batch = RowBatch::default();
         for row in rows {
             let columns = dataset.schema.columns().iter().zip(row.split(';'));
             let values: Vec<Value<'_>> = columns.map(|(column, text)| column.parse(text).unwrap()).collect();
             let (mut key, mut rest) = (Vec::new(), Vec::new());
-            dataset.schema.write_key(&values, &mut key);
-            dataset.schema.write_rest(&values, &mut rest);
+            dataset.schema.encode_key(&values, &mut key);
+            dataset.schema.encode_payload(&values, &mut rest);
             batch.push(&key, &rest);
         }
         let new = NewVersion {
@@ -117,7 +117,7 @@ impl Api {
     }
 
     pub(crate) fn activate(&self, toml: &str, version: u32) {
-        let dataset = Datasets::from_toml(toml).unwrap().only().unwrap().clone();
+        let dataset = Datasets::from_toml(toml).unwrap().single().unwrap().clone();
         let publisher = self.runtime.block_on(self.store.publisher(&dataset)).unwrap();
         self.runtime.block_on(publisher.activate(version)).unwrap();
     }

@@ -28,7 +28,7 @@ const ITEMS: &str = r#"
     ]"#;
 
 fn dataset(toml: &str) -> Arc<Dataset> {
-    Datasets::from_toml(toml).unwrap().only().unwrap().clone()
+    Datasets::from_toml(toml).unwrap().single().unwrap().clone()
 }
 
 /// A file on its way in, with the settings of one test.
@@ -78,8 +78,8 @@ impl Case {
             assert!(batch.is_sealed() && batch.check().is_ok());
             for (key, rest) in batch.iter() {
                 let (mut row, mut out) = (Vec::new(), Vec::new());
-                self.dataset.schema.read_row(key, rest, &mut row).unwrap();
-                dataset::write_row(&self.dataset.schema, &row, &mut out);
+                self.dataset.schema.decode_row(key, rest, &mut row).unwrap();
+                dataset::write_row_json(&self.dataset.schema, &row, &mut out);
                 json.push(String::from_utf8(out).unwrap());
             }
         }

@@ -138,7 +138,7 @@ async fn each_reject_names_line_column_value_and_reason() {
     line 4 code "123456789": longer than 8 characters
     line 5 code "": empty, but the column is not optional
     line 6 stock "NaN": not a whole number
-    line 7 until "2024-02-30": not a date of the form YYYY-MM-DD
+    line 7 until "2024-02-30": not a date in the format YYYY-MM-DD
     line 8 code "e�": not valid UTF-8
     line 9 code "f\0": contains a NUL byte
     line 10 - "g,8,,": expected 3 fields, found 4
@@ -221,9 +221,9 @@ async fn text_behind_a_closing_quote_is_a_reject() {
         let file = b"a,\"8\"4,\n\"b\",\"2\",\"2024-01-01\"\r\n\"c\" ,3,\nd,4,\n\"e\",5,\"2024\"-01-01";
         let outcome = case.run(file).await.unwrap();
         insta::allow_duplicates! { insta::assert_snapshot!(outcome.rejects(), @r#"
-        line 1 - "a,84,": text follows a closing quote
-        line 3 - "c ,3,": text follows a closing quote
-        line 5 - "e,5,2024-01-01": text follows a closing quote
+        line 1 - "a,84,": text after a closing quote
+        line 3 - "c ,3,": text after a closing quote
+        line 5 - "e,5,2024-01-01": text after a closing quote
         "#); }
         assert_eq!(outcome.json.len(), 2);
     }

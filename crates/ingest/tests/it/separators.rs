@@ -55,7 +55,7 @@ async fn the_names_of_the_columns_show_the_separator_of_a_header_that_does_not_f
 #[tokio::test]
 async fn text_behind_a_quote_is_found_with_any_separator() {
     let rejects = with("").run(b"\"a\";1;\n\"b\"x;2;\n").await.unwrap().rejects();
-    insta::assert_snapshot!(rejects, @r#"line 2 - "bx,2,": text follows a closing quote"#);
+    insta::assert_snapshot!(rejects, @r#"line 2 - "bx,2,": text after a closing quote"#);
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ async fn identical_rows_collapse_to_one() {
 async fn a_key_with_other_values_is_a_reject_that_names_both_lines() {
     let outcome = with("max_rejects = 1").run(b"b,1,\na,1,\nb,2,\n").await.unwrap();
     assert_eq!((outcome.merged.rows, outcome.merged.duplicates), (2, 0));
-    insta::assert_snapshot!(outcome.rejects(), @r#"line 3 code "b": the key is already on line 1 with other values"#);
+    insta::assert_snapshot!(outcome.rejects(), @r#"line 3 code "b": duplicate key: line 1 has it with other values"#);
     assert_eq!(outcome.json[1], r#"{"code":"b","stock":1,"until":null}"#);
 }
 

@@ -402,7 +402,7 @@ impl LiveSnapshot {
         let Some(rest) = rest else { return Ok(None) };
         JSON.with_borrow_mut(|json| {
             json.clear();
-            dataset::write_stored_row(&self.live.schema, key, rest, json)?;
+            dataset::write_encoded_row_json(&self.live.schema, key, rest, json)?;
             let row = Bytes::copy_from_slice(json);
             // One row of megabytes must not be held for good.
             json.shrink_to(JSON_KEPT_BYTES);

@@ -175,7 +175,7 @@ mod tests {
     /// Enters that version 1 is live.
     fn announce(root: &Path) {
         let items = "[d]\nkey = \"n\"\ncolumns = [{ name = \"n\", type = \"integer\" }]";
-        let dataset = Datasets::from_toml(items).unwrap().only().unwrap().clone();
+        let dataset = Datasets::from_toml(items).unwrap().single().unwrap().clone();
         let load = NewLoad { id: String::new(), source: "a test".to_owned(), actor: None };
         let mut ledger = Ledger::new(vec![Entry::reserved(1, &dataset, &load)]);
         ledger.staged(1, Counts { rows: 40_000, rejected: 0, duplicates: 0 });

@@ -4,7 +4,7 @@ use super::*;
 
 fn new_version() -> NewVersion {
     let datasets = dataset::Datasets::built_in().unwrap();
-    let schema = datasets.only().unwrap().schema.clone();
+    let schema = datasets.single().unwrap().schema.clone();
     NewVersion {
         schema,
         definition_hash: "definition".into(),

@@ -227,7 +227,7 @@ impl PendingBatch {
 
 #[cfg(test)]
 mod tests {
-    use dataset::{Column, JsonNumber, Kind, Schema};
+    use dataset::{Column, ColumnType, JsonNumber, Schema};
 
     use super::*;
     use crate::Live;
@@ -235,7 +235,7 @@ mod tests {
     fn table(dataset: &str) -> Arc<Table> {
         let id = Column {
             name: "id".into(),
-            kind: Kind::Text { max: 9 },
+            column_type: ColumnType::Text { max: 9 },
             optional: false,
             json: JsonNumber::Number,
         };

@@ -119,8 +119,8 @@ impl Lane {
         let feed = self.feed.lock().await;
         let Some(first) = &feed.first_key else { return Ok(0) };
         let key = feed.schema.key();
-        let place = rows::placeholder(&key.kind);
-        let bounds = [first, &feed.last_key].map(|bytes| feed.schema.read_key(bytes).ok());
+        let place = rows::placeholder(&key.column_type);
+        let bounds = [first, &feed.last_key].map(|bytes| feed.schema.decode_key(bytes).ok());
         let bounds = bounds.into_iter().flatten().map(|value| rows::parameter(key, value)).collect();
         let statement =
             format!("SELECT COUNT(*) FROM `{}` WHERE `{}` BETWEEN {place} AND {place}", self.table, key.name);
@@ -179,7 +179,7 @@ impl Feed {
     fn write(&mut self, batch: &RowBatch, lines: &mut Vec<u8>) -> Result<()> {
         let mut row = Vec::with_capacity(self.schema.columns().len());
         for (key, rest) in batch.iter() {
-            self.schema.read_row(key, rest, &mut row)?;
+            self.schema.decode_row(key, rest, &mut row)?;
             rows::write_line(&self.schema, &row, lines);
         }
         if let (Some((first, _)), None) = (batch.get(0), &self.first_key) {

@@ -1,7 +1,7 @@
 //! What a table of MariaDB can hold. The server finds out when the table is made, which is after the whole file has
 //! arrived; so a definition is checked when the updater starts.
 
-use dataset::{Column, Kind, Schema};
+use dataset::{Column, ColumnType, Schema};
 
 /// Names that InnoDB gives to columns of its own.
 const TAKEN: [&str; 3] = ["db_row_id", "db_trx_id", "db_roll_ptr"];
@@ -25,7 +25,9 @@ pub(crate) fn check(schema: &Schema) -> Result<(), String> {
         return Err(format!("column `{}`: InnoDB has a column of that name of its own", column.name));
     }
     let optional = columns.iter().filter(|column| column.optional).count();
-    let sum = |bytes: fn(&Kind) -> usize| columns.iter().map(|column| bytes(&column.kind)).sum::<usize>();
+    let sum = |bytes: fn(&ColumnType) -> usize| {
+        columns.iter().map(|column| bytes(&column.column_type)).sum::<usize>()
+    };
     // One bit for each column that can be null, the two of the identity among them.
     let row_bytes = sum(row_bytes) + IDENTITY_BYTES + (optional + 2).div_ceil(8);
     if row_bytes > ROW_BYTES_MAX {
@@ -43,21 +45,21 @@ pub(crate) fn check(schema: &Schema) -> Result<(), String> {
 }
 
 /// The bytes of a column as the server counts them.
-fn row_bytes(kind: &Kind) -> usize {
+fn row_bytes(kind: &ColumnType) -> usize {
     match kind {
-        Kind::Text { max } if *max <= 255 => text_bytes(*max) + length_bytes(*max),
-        Kind::Text { max } if *max <= 16_000 => 2 + 8,
-        Kind::Text { max } if *max <= 4_000_000 => 3 + 8,
-        Kind::Text { .. } => 4 + 8,
+        ColumnType::Text { max } if *max <= 255 => text_bytes(*max) + length_bytes(*max),
+        ColumnType::Text { max } if *max <= 16_000 => 2 + 8,
+        ColumnType::Text { max } if *max <= 4_000_000 => 3 + 8,
+        ColumnType::Text { .. } => 4 + 8,
         other => fixed_bytes(other),
     }
 }
 
 /// The bytes of a column that stay in the page of its row.
-fn page_bytes(kind: &Kind) -> usize {
+fn page_bytes(kind: &ColumnType) -> usize {
     match kind {
-        Kind::Text { max } if text_bytes(*max) > 255 => LOCAL_TEXT_BYTES,
-        Kind::Text { max } => text_bytes(*max) + length_bytes(*max),
+        ColumnType::Text { max } if text_bytes(*max) > 255 => LOCAL_TEXT_BYTES,
+        ColumnType::Text { max } => text_bytes(*max) + length_bytes(*max),
         other => fixed_bytes(other),
     }
 }
@@ -71,18 +73,18 @@ fn length_bytes(max: u32) -> usize {
     if text_bytes(max) < 256 { 1 } else { 2 }
 }
 
-fn fixed_bytes(kind: &Kind) -> usize {
+fn fixed_bytes(kind: &ColumnType) -> usize {
     /// Nine digits take four bytes, and fewer digits so many.
     const DIGITS: [usize; 9] = [0, 1, 1, 2, 2, 3, 3, 4, 4];
     let digits = |digits: u8| usize::from(digits / 9) * 4 + DIGITS[usize::from(digits % 9)];
     match kind {
-        Kind::Uuid => 16,
-        Kind::Integer | Kind::Float => 8,
-        Kind::Decimal { precision, scale } => digits(precision.saturating_sub(*scale)) + digits(*scale),
-        Kind::Boolean => 1,
-        Kind::Date => 3,
-        Kind::Timestamp(format) if format.has_fraction() => 8,
-        Kind::Timestamp(_) => 5,
-        Kind::Text { .. } => 0,
+        ColumnType::Uuid => 16,
+        ColumnType::Integer | ColumnType::Float => 8,
+        ColumnType::Decimal { precision, scale } => digits(precision.saturating_sub(*scale)) + digits(*scale),
+        ColumnType::Boolean => 1,
+        ColumnType::Date => 3,
+        ColumnType::Timestamp(format) if format.has_fraction() => 8,
+        ColumnType::Timestamp(_) => 5,
+        ColumnType::Text { .. } => 0,
     }
 }

@@ -1,16 +1,16 @@
 //! Values on their way into statements, into `LOAD DATA`, and back.
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime};
-use dataset::{Column, Kind, Schema, Value, civil_from_micros};
+use dataset::{CivilTime, Column, ColumnType, Schema, Value};
 use mysql_async::Value as Sql;
 use smallvec::SmallVec;
 
 use crate::{Error, Result};
 
 /// A placeholder for a key; a decimal would be compared as a binary number otherwise.
-pub(super) fn placeholder(kind: &Kind) -> String {
+pub(super) fn placeholder(kind: &ColumnType) -> String {
     match kind {
-        Kind::Decimal { precision, scale } => format!("CAST(? AS DECIMAL({precision},{scale}))"),
+        ColumnType::Decimal { precision, scale } => format!("CAST(? AS DECIMAL({precision},{scale}))"),
         _ => "?".into(),
     }
 }
@@ -76,7 +76,7 @@ fn write_plain(column: &Column, value: Value<'_>, out: &mut Vec<u8>) {
         }
         Value::Boolean(flag) => out.push(if flag { b'1' } else { b'0' }),
         Value::Decimal(digits) => {
-            let Kind::Decimal { scale, .. } = column.kind else { return };
+            let ColumnType::Decimal { scale, .. } = column.column_type else { return };
             dataset::write_decimal(digits, scale, out);
         }
         Value::Date(days) => {
@@ -86,9 +86,9 @@ fn write_plain(column: &Column, value: Value<'_>, out: &mut Vec<u8>) {
             write_digits(date.day(), 2, out);
         }
         Value::Timestamp(micros) => {
-            let (year, clock, micros) = civil_from_micros(micros);
+            let CivilTime { year, month, day, hour, minute, second, micros } = CivilTime::from_micros(micros);
             write_digits(year.into(), 4, out);
-            for number in clock {
+            for number in [month, day, hour, minute, second] {
                 write_digits(number.into(), 2, out);
             }
             if micros > 0 {
@@ -128,31 +128,31 @@ pub(super) fn key_parameter(column: &Column, value: &Sql) -> Result<Sql> {
 
 fn read_value<'a>(column: &Column, value: &'a Sql) -> Option<Value<'a>> {
     let text = |bytes: &'a Vec<u8>| std::str::from_utf8(bytes).ok();
-    Some(match (&column.kind, value) {
+    Some(match (&column.column_type, value) {
         (_, Sql::NULL) => Value::Null,
-        (Kind::Uuid, Sql::Bytes(bytes)) => Value::Uuid(bytes.as_slice().try_into().ok()?),
-        (Kind::Text { .. }, Sql::Bytes(bytes)) => Value::Text(text(bytes)?),
-        (Kind::Boolean, Sql::Bytes(bytes)) => Value::Boolean(text(bytes)? != "0"),
-        (Kind::Decimal { .. } | Kind::Integer | Kind::Float, Sql::Bytes(bytes)) => {
+        (ColumnType::Uuid, Sql::Bytes(bytes)) => Value::Uuid(bytes.as_slice().try_into().ok()?),
+        (ColumnType::Text { .. }, Sql::Bytes(bytes)) => Value::Text(text(bytes)?),
+        (ColumnType::Boolean, Sql::Bytes(bytes)) => Value::Boolean(text(bytes)? != "0"),
+        (ColumnType::Decimal { .. } | ColumnType::Integer | ColumnType::Float, Sql::Bytes(bytes)) => {
             column.parse(text(bytes)?).ok()?
         }
-        (Kind::Date, Sql::Bytes(bytes)) => {
+        (ColumnType::Date, Sql::Bytes(bytes)) => {
             let date = text(bytes)?.parse::<NaiveDate>().ok()?;
             Value::Date(date.num_days_from_ce() - EPOCH_FROM_CE)
         }
-        (Kind::Timestamp(_), Sql::Bytes(bytes)) => {
+        (ColumnType::Timestamp(_), Sql::Bytes(bytes)) => {
             let time = NaiveDateTime::parse_from_str(text(bytes)?, "%Y-%m-%d %H:%M:%S%.f").ok()?;
             Value::Timestamp(time.and_utc().timestamp_micros())
         }
-        (Kind::Integer, Sql::Int(number)) => Value::Integer(*number),
-        (Kind::Integer, Sql::UInt(number)) => Value::Integer(i64::try_from(*number).ok()?),
-        (Kind::Float, Sql::Double(number)) => Value::Float(*number),
-        (Kind::Boolean, Sql::Int(number)) => Value::Boolean(*number != 0),
-        (Kind::Date, Sql::Date(year, month, day, ..)) => {
+        (ColumnType::Integer, Sql::Int(number)) => Value::Integer(*number),
+        (ColumnType::Integer, Sql::UInt(number)) => Value::Integer(i64::try_from(*number).ok()?),
+        (ColumnType::Float, Sql::Double(number)) => Value::Float(*number),
+        (ColumnType::Boolean, Sql::Int(number)) => Value::Boolean(*number != 0),
+        (ColumnType::Date, Sql::Date(year, month, day, ..)) => {
             let date = NaiveDate::from_ymd_opt((*year).into(), (*month).into(), (*day).into())?;
             Value::Date(date.num_days_from_ce() - EPOCH_FROM_CE)
         }
-        (Kind::Timestamp(_), Sql::Date(year, month, day, hour, minute, second, micros)) => {
+        (ColumnType::Timestamp(_), Sql::Date(year, month, day, hour, minute, second, micros)) => {
             let date = NaiveDate::from_ymd_opt((*year).into(), (*month).into(), (*day).into())?;
             let time = date.and_hms_micro_opt((*hour).into(), (*minute).into(), (*second).into(), *micros)?;
             Value::Timestamp(time.and_utc().timestamp_micros())

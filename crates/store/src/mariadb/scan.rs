@@ -66,8 +66,8 @@ async fn scan(
         let values = rows::read(schema, sql)?;
         key.clear();
         rest.clear();
-        schema.write_key(&values, &mut key);
-        schema.write_rest(&values, &mut rest);
+        schema.encode_key(&values, &mut key);
+        schema.encode_payload(&values, &mut rest);
         batch.push(&key, &rest);
         if batch.len() >= SCAN_ROWS && sender.send(Ok(std::mem::take(&mut batch))).await.is_err() {
             return Ok(());

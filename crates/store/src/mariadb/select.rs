@@ -94,11 +94,11 @@ async fn run_as_text(
 fn statement(table: &Table, keys: &[KeyBytes]) -> (String, Vec<Sql>) {
     let (schema, dataset) = (&table.live.schema, &table.live.dataset);
     let key = schema.key();
-    let value = |bytes: &KeyBytes| schema.read_key(bytes).ok().map(|value| rows::parameter(key, value));
+    let value = |bytes: &KeyBytes| schema.decode_key(bytes).ok().map(|value| rows::parameter(key, value));
     let mut parameters: Vec<_> = keys.iter().filter_map(value).collect();
     // A statement is prepared for a few sizes only; the proof fills up the rest.
     parameters.resize(padded(parameters.len() + 1), table.proof.clone());
-    let (columns, place) = (table::columns(schema), rows::placeholder(&key.kind));
+    let (columns, place) = (table::columns(schema), rows::placeholder(&key.column_type));
     let places = vec![place; parameters.len()].join(",");
     let key = &key.name;
     (
@@ -163,12 +163,12 @@ impl<'a> Answer<'a> {
 
     fn keep(&mut self, schema: &Schema, row: &Row) -> Result<()> {
         let values = rows::read(schema, (2..row.len()).filter_map(|at| row.as_ref(at)))?;
-        let Some(place) = self.place_of(&schema.key_of(&values)) else {
+        let Some(place) = self.place_of(&schema.key_bytes(&values)) else {
             // It was asked for as a proof.
             return Ok(());
         };
         self.json.clear();
-        dataset::write_row(schema, &values, &mut self.json);
+        dataset::write_row_json(schema, &values, &mut self.json);
         if let Some(Err(why)) = self.bytes.map(|bytes| bytes.hold(self.json.len())) {
             // What still comes is read, so that the connection can be used again, and not kept.
             self.over_budget = Some(why);

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use dataset::{Column, Kind, Schema};
+use dataset::{Column, ColumnType, Schema};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, params};
 
@@ -39,24 +39,24 @@ pub(super) fn create(dataset: &str, version: u32, content: u64, schema: &Schema)
 
 fn definition(column: &Column) -> String {
     let null = if column.optional { "NULL" } else { "NOT NULL" };
-    format!("`{}` {} {null}", column.name, sql_type(&column.kind))
+    format!("`{}` {} {null}", column.name, sql_type(&column.column_type))
 }
 
-fn sql_type(kind: &Kind) -> String {
+fn sql_type(kind: &ColumnType) -> String {
     match kind {
-        Kind::Uuid => "BINARY(16)".into(),
+        ColumnType::Uuid => "BINARY(16)".into(),
         // Longer ones would not fit the size of a row together.
-        Kind::Text { max } if *max <= 255 => format!("VARCHAR({max})"),
-        Kind::Text { max } if *max <= 16_000 => "TEXT".into(),
-        Kind::Text { max } if *max <= 4_000_000 => "MEDIUMTEXT".into(),
-        Kind::Text { .. } => "LONGTEXT".into(),
-        Kind::Integer => "BIGINT".into(),
-        Kind::Decimal { precision, scale } => format!("DECIMAL({precision},{scale})"),
-        Kind::Float => "DOUBLE".into(),
-        Kind::Boolean => "BOOLEAN".into(),
-        Kind::Date => "DATE".into(),
-        Kind::Timestamp(format) if format.has_fraction() => "DATETIME(6)".into(),
-        Kind::Timestamp(_) => "DATETIME".into(),
+        ColumnType::Text { max } if *max <= 255 => format!("VARCHAR({max})"),
+        ColumnType::Text { max } if *max <= 16_000 => "TEXT".into(),
+        ColumnType::Text { max } if *max <= 4_000_000 => "MEDIUMTEXT".into(),
+        ColumnType::Text { .. } => "LONGTEXT".into(),
+        ColumnType::Integer => "BIGINT".into(),
+        ColumnType::Decimal { precision, scale } => format!("DECIMAL({precision},{scale})"),
+        ColumnType::Float => "DOUBLE".into(),
+        ColumnType::Boolean => "BOOLEAN".into(),
+        ColumnType::Date => "DATE".into(),
+        ColumnType::Timestamp(format) if format.has_fraction() => "DATETIME(6)".into(),
+        ColumnType::Timestamp(_) => "DATETIME".into(),
     }
 }
 
@@ -234,16 +234,16 @@ pub(super) async fn has_columns(conn: &mut Conn, dataset: &str, schema: &Schema)
     let expected = schema.columns().iter().map(|column| {
         let nullable = if column.optional { "YES" } else { "NO" };
         let key = if column.name == schema.key().name { "PRI" } else { "" };
-        (column.name.clone(), shown_type(&column.kind), nullable.to_owned(), key.to_owned())
+        (column.name.clone(), shown_type(&column.column_type), nullable.to_owned(), key.to_owned())
     });
     Ok(expected.eq(found))
 }
 
 /// A column's type as the server shows it.
-fn shown_type(kind: &Kind) -> String {
+fn shown_type(kind: &ColumnType) -> String {
     match kind {
-        Kind::Integer => "bigint(20)".into(),
-        Kind::Boolean => "tinyint(1)".into(),
+        ColumnType::Integer => "bigint(20)".into(),
+        ColumnType::Boolean => "tinyint(1)".into(),
         kind => sql_type(kind).to_lowercase(),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Fixture {
 }
 
 pub(crate) fn dataset(toml: &str) -> Arc<Dataset> {
-    Datasets::from_toml(toml).unwrap().only().unwrap().clone()
+    Datasets::from_toml(toml).unwrap().single().unwrap().clone()
 }
 
 pub(crate) fn open(url: &str) -> Store {
@@ -215,8 +215,8 @@ pub(crate) fn batch(schema: &Schema, rows: &[&str]) -> RowBatch {
         let columns = schema.columns().iter().zip(fields);
         let values: Vec<Value<'_>> = columns.map(|(column, text)| column.parse(text).unwrap()).collect();
         let (mut key, mut rest) = (Vec::new(), Vec::new());
-        schema.write_key(&values, &mut key);
-        schema.write_rest(&values, &mut rest);
+        schema.encode_key(&values, &mut key);
+        schema.encode_payload(&values, &mut rest);
         (key, rest)
     };
     let mut encoded: Vec<_> = rows.iter().map(encode).collect();

@@ -85,7 +85,7 @@ async fn keys_of_every_type_are_found_and_sorted(mut fixture: Fixture) {
         }
         let (_, mut live) = fixture.store.live_rows(fixture.name()).await.unwrap().unwrap();
         let batch = live.recv().await.unwrap().unwrap();
-        let found: Vec<_> = batch.iter().map(|(key, _)| fixture.dataset.schema.key_text(key)).collect();
+        let found: Vec<_> = batch.iter().map(|(key, _)| fixture.dataset.schema.format_key(key)).collect();
         assert_eq!(found.len(), keys.len(), "{kind}: {found:?}");
         assert!(batch.iter().is_sorted_by(|a, b| a.0 < b.0), "{kind}: {found:?}");
     }

@@ -28,7 +28,7 @@ fn a_bad_file_is_refused_with_its_rejects_as_the_updater_refuses_it() {
     not_timestamp: 1
     not_uuid: 1
       line 3, column id: "x": not a UUID
-      line 4, column expiration_date: "12018-09-28 12:53:36 +0200 CEST": not a time of the form %Y-%m-%d %H:%M:%S %z %Z
+      line 4, column expiration_date: "12018-09-28 12:53:36 +0200 CEST": not a time in the format %Y-%m-%d %H:%M:%S %z %Z
     the file would be refused: 2 rows were refused, 0 are allowed
     exit 1
     "#);

@@ -30,7 +30,7 @@ pub(crate) async fn compare(
     let mut live_rows = live_rows;
     // Keys of another type have another order, and none of them is the same.
     let same_layout = schema == live_schema;
-    let same_keys = schema.key().kind == live_schema.key().kind;
+    let same_keys = schema.key().column_type == live_schema.key().column_type;
     loop {
         if new.is_spent() {
             new.refill(rows.next().await);
@@ -62,7 +62,7 @@ pub(crate) async fn compare(
 
 fn json(schema: &Schema, key: &[u8], rest: &[u8]) -> Option<Vec<u8>> {
     let mut json = Vec::new();
-    dataset::write_stored_row(schema, key, rest, &mut json).ok()?;
+    dataset::write_encoded_row_json(schema, key, rest, &mut json).ok()?;
     Some(json)
 }
 

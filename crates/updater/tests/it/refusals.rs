@@ -64,7 +64,7 @@ fn a_wrong_number_of_fields() {
 
 #[test]
 fn a_duplicate_key_with_other_values_on_the_last_line() {
-    let expected = "line 6 code \"a\": the key is already on line 1 with other values";
+    let expected = "line 6 code \"a\": duplicate key: line 1 has it with other values";
     refused(format!("{GOOD}a,1.6,\n"), 422, ONE_REJECT, &[expected]);
 }
 
@@ -93,9 +93,9 @@ fn times_that_do_not_exist() {
     let time = |text: &str, reason: &str| {
         refused(format!("a,1,{text}\n"), 422, ONE_REJECT, &[&format!("line 1 until {text:?}: {reason}")]);
     };
-    time("2018-13-45 05:32:31 +0200 CEST", "not a time of the form %Y-%m-%d %H:%M:%S %z %Z");
+    time("2018-13-45 05:32:31 +0200 CEST", "not a time in the format %Y-%m-%d %H:%M:%S %z %Z");
     time("2018-08-04 05:32:31 +0200 XYZT", "unknown time zone");
-    time("2018-08-04 05:32:31 +0100 CEST", "the time zone is never at this offset");
+    time("2018-08-04 05:32:31 +0100 CEST", "the time zone never has this offset");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn rejects_up_to_the_limit_are_left_out_and_reported() {
     insta::assert_snapshot!(report.text(), @r#"
     line,column,value,code,reason,record
     2,price,x,not_decimal,not a plain decimal number,"b,x,"
-    4,code,a,duplicate_key,the key is already on line 1 with other values,"{""code"":""a"",""price"":4,""until"":null}"
+    4,code,a,duplicate_key,duplicate key: line 1 has it with other values,"{""code"":""a"",""price"":4,""until"":null}"
     "#);
     assert_eq!(updater.put("a,1,\nb,x,\nc,x,\nd,x,\ne,1,\n").status, 422);
 }

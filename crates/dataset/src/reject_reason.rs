@@ -1,32 +1,32 @@
-//! Why a field or a row is refused: a short code for metrics and reports, and a sentence for people.
+//! Why a row is rejected: a short code for programs and a sentence for people.
 
 use std::fmt;
 
-use crate::plural;
+use crate::plural::format_count;
 
-/// Why a row of a file is refused.
+/// Why a row of a file is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
-    /// Another number of fields than the dataset has columns.
+pub enum RejectReason {
+    /// The number of fields differs from the number of columns.
     FieldCount {
-        /// How many columns the dataset has.
+        /// The number of columns.
         expected: usize,
-        /// How many fields the row has.
+        /// The number of fields.
         found: usize,
     },
     /// The bytes are not UTF-8.
     InvalidUtf8,
-    /// A byte of value zero.
+    /// The text contains a NUL byte.
     NulByte,
     /// Text between the closing quote of a field and the next separator.
     TextAfterQuote,
-    /// Nothing stands in a column that is not optional.
+    /// An empty field in a column that is not optional.
     Empty,
     /// Not a UUID in any of its usual forms.
     NotUuid,
     /// More characters than the column allows.
     TooLong {
-        /// How many it allows.
+        /// The maximum of the column.
         max: u32,
     },
     /// Not a whole number.
@@ -37,42 +37,42 @@ pub enum Reason {
     NotDecimal,
     /// More digits after the point than the column keeps.
     DecimalScale {
-        /// How many it keeps.
+        /// The maximum of the column.
         scale: u8,
     },
-    /// More digits before the point than the column holds.
+    /// More digits before the point than the column keeps.
     DecimalPrecision {
-        /// How many it holds.
+        /// The maximum of the column.
         digits: u8,
     },
     /// Not a finite number.
     NotFloat,
     /// None of the words for true and false.
     NotBoolean,
-    /// Not a day of the calendar, written as year, month and day.
+    /// Not an existing day, written as year, month and day.
     NotDate,
-    /// Not written as the column's format says, or not a time that exists.
+    /// Not in the column's format, or not an existing time.
     NotTimestamp {
-        /// The format that was expected.
+        /// The format of the column.
         input: String,
     },
-    /// A date or a time that exists and that no store keeps: a year outside of 1000 to 9999, or a leap second.
+    /// A valid date or time that MariaDB cannot store: a year outside of 1000 to 9999, or a leap second.
     TimeRange,
-    /// The name of a time zone that is not known.
+    /// An unknown time zone name.
     UnknownZone,
-    /// The name of a time zone that is never as far from UTC as the row says.
+    /// A time zone name that never has the offset beside it.
     ZoneOffset,
-    /// The name of a time zone that stands for several, with no offset beside it.
+    /// A time zone name with several offsets, and no offset beside it.
     AmbiguousZone,
-    /// A key that an earlier row has with other values.
+    /// The key of an earlier row, with other values.
     DuplicateKey {
-        /// The line of that row.
+        /// The line of the earlier row.
         line: u64,
     },
 }
 
-impl Reason {
-    /// The reason as one word, for a metric's label and for programs.
+impl RejectReason {
+    /// The reason as one word, for the label of a metric and for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::FieldCount { .. } => "field_count",
@@ -100,16 +100,16 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FieldCount { expected, found } => {
-                let fields = plural(u64::try_from(*expected).unwrap_or(u64::MAX), "field");
-                write!(f, "expected {expected} {fields}, found {found}")
+                let fields = format_count(u64::try_from(*expected).unwrap_or(u64::MAX), "field");
+                write!(f, "expected {fields}, found {found}")
             }
             Self::InvalidUtf8 => f.write_str("not valid UTF-8"),
             Self::NulByte => f.write_str("contains a NUL byte"),
-            Self::TextAfterQuote => f.write_str("text follows a closing quote"),
+            Self::TextAfterQuote => f.write_str("text after a closing quote"),
             Self::Empty => f.write_str("empty, but the column is not optional"),
             Self::NotUuid => f.write_str("not a UUID"),
             Self::TooLong { max } => write!(f, "longer than {max} characters"),
@@ -120,15 +120,13 @@ impl fmt::Display for Reason {
             Self::DecimalPrecision { digits } => write!(f, "more than {digits} digits before the point"),
             Self::NotFloat => f.write_str("not a finite number"),
             Self::NotBoolean => f.write_str("not a boolean (true, false, t, f, yes, no, y, n, 1, 0)"),
-            Self::NotDate => f.write_str("not a date of the form YYYY-MM-DD"),
-            Self::NotTimestamp { input } => write!(f, "not a time of the form {input}"),
-            Self::TimeRange => f.write_str("only years 1000 to 9999 can be stored, and no leap second"),
+            Self::NotDate => f.write_str("not a date in the format YYYY-MM-DD"),
+            Self::NotTimestamp { input } => write!(f, "not a time in the format {input}"),
+            Self::TimeRange => f.write_str("outside of the years 1000 to 9999, or a leap second"),
             Self::UnknownZone => f.write_str("unknown time zone"),
-            Self::ZoneOffset => f.write_str("the time zone is never at this offset"),
-            Self::AmbiguousZone => {
-                f.write_str("the time zone's name stands for several, and no offset is given")
-            }
-            Self::DuplicateKey { line } => write!(f, "the key is already on line {line} with other values"),
+            Self::ZoneOffset => f.write_str("the time zone never has this offset"),
+            Self::AmbiguousZone => f.write_str("the time zone has several offsets, and the row states none"),
+            Self::DuplicateKey { line } => write!(f, "duplicate key: line {line} has it with other values"),
         }
     }
 }
