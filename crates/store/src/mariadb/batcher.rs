@@ -105,11 +105,12 @@ impl LookupBatcher {
         Joined { answer, start: self.start_one(&mut state, Instant::now()) }
     }
 
-    /// The next batch of a worker; nothing where the worker is to end. A worker that has none so far has no `last` one.
+    /// The next batch of a worker; nothing where none may be sent now. A worker that has none so far has no `last` one.
     pub(super) fn take(&self, last: Option<BatchNumber>) -> Option<Batch> {
         let (mut state, now) = (self.state(), Instant::now());
+        state.is_starting &= last.is_some();
+        let next = self.next(&state, last, now)?;
         state.leave(last);
-        let next = self.next(&state, now)?;
         let mut pending = state.pending.remove(next)?;
         let table = pending.table.clone();
         let (keys, waiters) = pending.take(self.keys_max);
@@ -137,6 +138,17 @@ impl LookupBatcher {
         }
     }
 
+    /// Whether a worker that has put its connection back may end. Until then no other one is started for its table, which
+    /// would open a connection for want of that one.
+    pub(super) fn may_end(&self, last: Option<BatchNumber>) -> bool {
+        let mut state = self.state();
+        let may_end = self.next(&state, last, Instant::now()).is_none();
+        if may_end {
+            state.leave(last);
+        }
+        may_end
+    }
+
     /// Ends a worker. Gives back who waits, unless another worker comes for them.
     pub(super) fn end_worker(&self, last: Option<BatchNumber>) -> Vec<Waiter> {
         let mut state = self.state();
@@ -161,20 +173,22 @@ impl LookupBatcher {
     }
 
     fn start_one(&self, state: &mut State, now: Instant) -> bool {
-        let start = !state.is_starting && self.next(state, now).is_some();
+        let start = !state.is_starting && self.next(state, None, now).is_some();
         state.is_starting |= start;
         state.workers += usize::from(start);
         start
     }
 
     /// Which of the pending batches may be sent now. A table with nothing in flight always gets its turn, so that a table
-    /// that is held concerns no other; beyond that the tables share what may be in flight.
-    fn next(&self, state: &State, now: Instant) -> Option<usize> {
+    /// that is held concerns no other; beyond that the tables share what may be in flight. The worker that asks has done with
+    /// its `last` batch.
+    fn next(&self, state: &State, last: Option<BatchNumber>, now: Instant) -> Option<usize> {
         let is_refused = state.refused_at.is_some_and(|at| now.duration_since(at) < PAUSE_AFTER_REFUSAL);
-        let may_have_more = state.in_flight.len() < self.in_flight_max && !is_refused;
+        let in_flight = || state.in_flight.iter().filter(|it| Some(it.number) != last);
+        let may_have_more = in_flight().count() < self.in_flight_max && !is_refused;
         let fair_share = self.in_flight_max.div_ceil(state.pending.len().max(1));
         state.pending.iter().position(|batch| {
-            let own = || state.in_flight.iter().filter(|it| Arc::ptr_eq(&it.table, &batch.table));
+            let own = || in_flight().filter(|it| Arc::ptr_eq(&it.table, &batch.table));
             let Some(oldest) = own().next() else { return true };
             let is_slow = now.duration_since(oldest.since) >= MORE_AFTER;
             may_have_more && is_slow && own().count() < fair_share && own().all(|it| !it.is_answered)
@@ -277,7 +291,12 @@ mod tests {
         assert_eq!(text(&third), "bc");
         batcher.complete(third.number);
         assert!(batcher.take(Some(third.number)).is_none());
-        assert!(batcher.join(&items, key("d")).start, "no worker is left");
+        assert!(!batcher.join(&items, key("d")).start, "the worker puts its connection back");
+        assert!(!batcher.may_end(Some(third.number)), "a key came meanwhile");
+        let fourth = batcher.take(Some(third.number)).unwrap();
+        batcher.complete(fourth.number);
+        assert!(batcher.take(Some(fourth.number)).is_none() && batcher.may_end(Some(fourth.number)));
+        assert!(batcher.join(&items, key("e")).start, "no worker is left");
     }
 
     #[test]

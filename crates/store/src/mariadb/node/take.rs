@@ -56,15 +56,20 @@ async fn work(node: Arc<Node>) {
             worker.failure = node.away(&error);
             return;
         }
-        let Some(batch) = node.batcher.take(worker.last) else { break };
+        let Some(batch) = node.batcher.take(worker.last) else {
+            if let Some(conn) = conn.take() {
+                node.connections.put_back(conn);
+            }
+            if node.batcher.may_end(worker.last) {
+                return;
+            }
+            continue;
+        };
         worker.last = Some(batch.number);
         if batch.start {
             start_worker(&node);
         }
         run(&node, &mut conn, batch).await;
-    }
-    if let Some(conn) = conn {
-        node.connections.put_back(conn);
     }
 }
 
