@@ -89,13 +89,15 @@ impl Directory {
         Ok(())
     }
 
-    /// Keeps space back: twice the size of the catalog, or at least its size where the disk has no more.
+    /// Keeps space back: twice the size of the catalog, or as much of that as the disk has, but more than its size once,
+    /// because it grows by what a rollback enters.
     pub(super) fn fill_reserve(&self) {
         let path = self.path.join(RESERVE);
         let catalog_bytes = self.catalog.as_ref().map_or(0, |catalog| catalog.len() as u64);
         let enough = (2 * catalog_bytes).max(RESERVE_BYTES_MIN);
-        // Where both fail, a rollback depends on what others leave free.
-        let _ = reserve(&path, enough).or_else(|_| reserve(&path, catalog_bytes));
+        let mut sizes = (9..=16).rev().map(|sixteenths| enough * sixteenths / 16);
+        // Where there is not even the last one, a rollback depends on what others leave free.
+        let _ = sizes.any(|bytes| reserve(&path, bytes).is_ok());
     }
 
     /// Gives the space that was kept back to whoever writes next.

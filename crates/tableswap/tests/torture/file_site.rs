@@ -1,7 +1,7 @@
 //! An updater and an api on the files of one directory, which may not be well: nothing here fails the test by itself.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::http::{self, Response};
 use testkit::{Server, free_port};
