@@ -178,7 +178,7 @@ async fn p9_a_replica_that_dies_or_hangs_or_comes_back_fails_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_primary_away_the_replicas_answer() {
     let it = Replicated::start().await;
-    assert_eq!(it.servers_in_and_out(), ["3", "0"]);
+    until(|| it.servers_in_and_out() == ["3", "0"]).await;
     it.servers.primary().kill();
     for _ in 0..100 {
         assert_eq!(it.version().await, 1);
